@@ -1,0 +1,1 @@
+//! Checkpoint folders, Hugging Face and GGUF import and export.

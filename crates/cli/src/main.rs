@@ -1,0 +1,3 @@
+//! The `shakti` command: from a domain text to a private assistant.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Readers, de-duplication, splits, overlap check, packing, mixtures, resumable batches.

@@ -1,0 +1,1 @@
+//! Sessions, prefill and decode, sampling, streaming text.

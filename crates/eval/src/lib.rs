@@ -1,0 +1,1 @@
+//! Perplexity, answer overlap and baselines, measured through the engine.

@@ -1,0 +1,1 @@
+//! The GGUF container: bounds-checked mapped reading and atomic writing.

@@ -1,0 +1,1 @@
+//! Block formats, every operation forward and backward on slices, and the thread pool.

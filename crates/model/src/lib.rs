@@ -1,0 +1,1 @@
+//! The decoder: configuration, parameters, layers forward and backward, KV cache, cost.

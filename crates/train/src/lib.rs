@@ -1,0 +1,1 @@
+//! The optimizer step, the loop, schedules, objectives and exact resumption.
