@@ -1,0 +1,178 @@
+//! Damaged files: whatever the bytes, opening ends with a file or an error, and allocates no more than the bytes say.
+
+use std::process::Command;
+
+use proptest::prelude::*;
+use shakti_gguf::{GgufError, GgufFile, GgufWriter, TensorType, Value};
+
+/// A small valid file with every construct of the format; nested arrays are the only one the writer cannot make.
+fn valid_file() -> Vec<u8> {
+    let build = || -> Result<Vec<u8>, GgufError> {
+        let mut writer = GgufWriter::new();
+        writer.put("general.architecture", "llama")?;
+        writer.put("general.alignment", 32u32)?;
+        writer.put("llama.block_count", 2u32)?;
+        writer.put("llama.rope.freq_base", 500_000f32)?;
+        writer.put("tokenizer.ggml.add_bos_token", true)?;
+        writer.put_strings("tokenizer.ggml.tokens", &["a", "b", "\u{c0}", ""])?;
+        writer.put_array("tokenizer.ggml.token_type", &[1i32, 1, 3, 4])?;
+        writer.put_array("tokenizer.ggml.scores", &[0.5f32, 1.0])?;
+        writer.add_tensor("token_embd.weight", &[32, 2], TensorType::from_name("Q4_0").expect("a type"))?;
+        writer.add_tensor("output_norm.weight", &[5], TensorType::F32)?;
+        let mut sink = writer.write_to(Vec::new())?;
+        sink.write_tensor("token_embd.weight", &[3; 36])?;
+        sink.write_tensor("output_norm.weight", &[4; 20])?;
+        sink.finish()
+    };
+    build().expect("a valid file")
+}
+
+/// Opens `bytes` and, if that works, touches everything a caller could.
+fn read_all(bytes: Vec<u8>) -> Result<u64, GgufError> {
+    fn visit(value: Value<'_>) -> Result<u64, GgufError> {
+        match value {
+            Value::Array(array) => array.iter().try_fold(0u64, |sum, v| Ok(sum.wrapping_add(visit(v?)?))),
+            Value::String(text) => Ok(text.len() as u64),
+            _ => Ok(1),
+        }
+    }
+    let file = GgufFile::from_bytes(bytes)?;
+    let mut sum = 0u64;
+    for (_, value) in file.metadata() {
+        sum = sum.wrapping_add(visit(value)?);
+    }
+    for tensor in file.tensors() {
+        let elements: usize = tensor.shape().iter().product();
+        let bytes = file.tensor_bytes(tensor).iter().map(|&b| u64::from(b)).sum::<u64>();
+        sum = sum.wrapping_add(bytes).wrapping_add(elements as u64);
+    }
+    Ok(sum)
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let bytes = valid_file();
+    read_all(bytes.clone()).expect("the whole file is valid");
+    // The last tensor has 20 bytes; only the padding after it may be absent.
+    let needed = bytes.len() - 12;
+    for len in 0..bytes.len() {
+        assert_eq!(read_all(bytes[..len].to_vec()).is_ok(), len >= needed, "cut to {len} of {}", bytes.len());
+    }
+}
+
+#[test]
+fn every_bit_may_flip() {
+    let bytes = valid_file();
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let _ = read_all(damaged);
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_files_are_read_or_refused(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..16),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = valid_file();
+        for (index, value) in edits {
+            let at = index.index(bytes.len());
+            bytes[at] = value;
+        }
+        let len = cut.index(bytes.len() * 2).min(bytes.len());
+        bytes.truncate(len);
+        let _ = read_all(bytes);
+    }
+
+    #[test]
+    fn random_bytes_behind_a_valid_start_are_read_or_refused(
+        tensors in 0u64..4,
+        entries in 0u64..4,
+        tail in prop::collection::vec(prop_oneof![3 => 0u8..14, 1 => any::<u8>()], 0..400),
+    ) {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend(tensors.to_le_bytes());
+        bytes.extend(entries.to_le_bytes());
+        bytes.extend(tail);
+        let _ = read_all(bytes);
+    }
+}
+
+fn mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// One mutation of the kinds that break parsers: interesting integers, copied and removed ranges, single bytes.
+fn mutate(bytes: &mut Vec<u8>, state: &mut u64) {
+    const INTERESTING: [u64; 12] =
+        [0, 1, 8, 31, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 40, 1 << 62, i64::MAX as u64, u64::MAX];
+    if bytes.is_empty() {
+        return bytes.push(0);
+    }
+    let at = mix(state) as usize % bytes.len();
+    let len = mix(state) as usize % 16;
+    let end = (at + len).min(bytes.len());
+    match mix(state) % 5 {
+        0 => bytes[at] = mix(state) as u8,
+        1 => {
+            let value = INTERESTING[mix(state) as usize % INTERESTING.len()].to_le_bytes();
+            let width = [4, 8][mix(state) as usize % 2].min(bytes.len() - at);
+            bytes[at..at + width].copy_from_slice(&value[..width]);
+        }
+        2 => {
+            bytes.drain(at..end);
+        }
+        3 => {
+            let piece = bytes[at..end].to_vec();
+            let to = mix(state) as usize % bytes.len();
+            bytes.splice(to..to, piece);
+        }
+        _ => bytes[at] ^= 1 << (mix(state) % 8),
+    }
+}
+
+/// Fuzzing that gives the same inputs on every machine; `SHAKTI_FUZZ_ROUNDS` makes it longer.
+#[test]
+fn deterministic_fuzzing() {
+    let rounds = std::env::var("SHAKTI_FUZZ_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(20_000u64);
+    let valid = valid_file();
+    let (mut opened, mut refused) = (0u64, 0u64);
+    for round in 0..rounds {
+        let mut state = round;
+        let mut bytes = valid.clone();
+        for _ in 0..=mix(&mut state) % 6 {
+            mutate(&mut bytes, &mut state);
+        }
+        match read_all(bytes) {
+            Ok(_) => opened += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    println!("{rounds} rounds: {opened} opened, {refused} refused");
+    assert!(opened > 0 && refused > 0, "the mutations must reach both outcomes");
+}
+
+/// The other tests once more in a process that may use 256 MiB: whoever allocates what a header claims dies there.
+#[cfg(target_os = "linux")]
+#[test]
+fn hostile_files_allocate_little() {
+    const INSIDE: &str = "SHAKTI_INSIDE_MEMORY_LIMIT";
+    if std::env::var_os(INSIDE).is_some() {
+        return;
+    }
+    let program = std::env::current_exe().expect("this test program");
+    let status = Command::new("sh")
+        .args(["-c", "ulimit -v 262144 && exec \"$0\" --test-threads=1"])
+        .arg(program)
+        .env(INSIDE, "1")
+        .env("MALLOC_ARENA_MAX", "1")
+        .status()
+        .expect("a shell");
+    assert!(status.success(), "the tests need more than 256 MiB: {status}");
+}
