@@ -1,0 +1,57 @@
+//! What can be wrong with tensor bytes and their sizes.
+
+use super::DType;
+
+/// Why bytes and a shape do not make a tensor of a format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// No format has this name.
+    #[error("unknown tensor format `{name}` (known: {})", DType::names())]
+    UnknownName {
+        /// The name that was given.
+        name: String,
+    },
+    /// No format of ours has this ggml type id.
+    #[error("ggml type id {id} is not supported (supported: {})", DType::names())]
+    UnknownId {
+        /// The id that was given.
+        id: u32,
+    },
+    /// Rows of this many values cannot be cut into whole blocks.
+    #[error("a row of {len} values is not a whole number of {dtype} blocks of {}", dtype.block_len())]
+    RowLength {
+        /// Format of the row.
+        dtype: DType,
+        /// Values in the row.
+        len: usize,
+    },
+    /// The size in bytes does not fit the address space.
+    #[error("{rows} rows of {cols} values are more bytes than this machine can address")]
+    TooLarge {
+        /// Rows of the tensor.
+        rows: usize,
+        /// Values of one row.
+        cols: usize,
+    },
+    /// A byte slice has another length than its shape says.
+    #[error("{dtype} data should have {expected} bytes but has {found}")]
+    ByteLength {
+        /// Format of the data.
+        dtype: DType,
+        /// Bytes that the shape needs.
+        expected: usize,
+        /// Bytes that are there.
+        found: usize,
+    },
+    /// NaN or infinity, which a block of integers cannot hold.
+    #[error("value {index} of the row is {value}, which {dtype} cannot hold")]
+    NotFinite {
+        /// Format asked for.
+        dtype: DType,
+        /// Index in the row.
+        index: usize,
+        /// The value in words: `NaN`, `inf` or `-inf`.
+        value: String,
+    },
+}

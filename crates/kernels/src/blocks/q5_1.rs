@@ -1,0 +1,35 @@
+//! Q5_1: 32 integers of 5 bits, an f16 scale and an f16 minimum; `value = d * q + m`.
+//!
+//! `m` is the smallest value, `d` a thirty-first of the range. Layout of the 24 bytes: d (2), m (2), fifth bits (4),
+//! nibbles (16).
+
+use super::nibbles;
+use super::rounding::{f16_value, range, read_u16, reciprocal_or_zero, truncate_to_byte, write_f16};
+
+/// Values per block.
+pub(crate) const LEN: usize = 32;
+/// Bytes per block.
+pub(crate) const BYTES: usize = 24;
+
+pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let (low, high) = range(x);
+    let d = (high - low) / 31.0;
+    let inverse = reciprocal_or_zero(d);
+    let q = x.map(|v| truncate_to_byte((v - low) * inverse + 0.5));
+    write_f16(block, 0, d);
+    write_f16(block, 2, low);
+    block[4..8].copy_from_slice(&nibbles::pack_fifth_bits(&q));
+    nibbles::pack(&q, &mut block[8..]);
+}
+
+/// The 32 integers, 0..32.
+pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
+    nibbles::unpack_five(&block[4..8], &block[8..])
+}
+
+pub(super) fn dequantize(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    let (d, m) = (f16_value(read_u16(block, 0)), f16_value(read_u16(block, 2)));
+    for (v, q) in out.iter_mut().zip(integers(block)) {
+        *v = f32::from(q) * d + m;
+    }
+}

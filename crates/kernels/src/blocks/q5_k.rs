@@ -1,0 +1,44 @@
+//! Q5_K: 256 integers of 5 bits, eight sub-blocks of 32 with 6-bit scales and minima.
+//!
+//! `value = d * scale[s] * q - dmin * min[s]`. Layout of the 176 bytes: d (2), dmin (2), scales and minima (12), fifth
+//! bits (32: bit `s` of byte `i` belongs to value `32 s + i`), nibbles (128, as in Q4_K).
+
+use super::affine_k;
+use super::q4_k::nibble_places;
+use super::search::Ladder;
+
+/// Values per block.
+pub(crate) const LEN: usize = 256;
+/// Bytes per block.
+pub(crate) const BYTES: usize = 176;
+
+const LADDER: Ladder = Ladder { levels: 31, first: -0.5, count: 15 };
+
+pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let fitted = affine_k::quantize(x, &LADDER);
+    block[..16].copy_from_slice(&fitted.head);
+    block[16..48].fill(0);
+    for (i, q) in fitted.q.iter().enumerate() {
+        block[16 + i % 32] |= (q >> 4) << (i / 32);
+    }
+    for (byte, at) in block[48..].iter_mut().zip(nibble_places()) {
+        *byte = (fitted.q[at] & 15) | (fitted.q[at + 32] << 4);
+    }
+}
+
+/// The 256 integers, 0..32.
+pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
+    let mut q = [0; LEN];
+    for (byte, at) in block[48..].iter().zip(nibble_places()) {
+        q[at] = byte & 15;
+        q[at + 32] = byte >> 4;
+    }
+    for (i, q) in q.iter_mut().enumerate() {
+        *q |= (block[16 + i % 32] >> (i / 32) & 1) << 4;
+    }
+    q
+}
+
+pub(super) fn dequantize(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    affine_k::dequantize(block, &integers(block), out);
+}
