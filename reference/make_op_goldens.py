@@ -112,7 +112,7 @@ def main() -> None:
     record_attention("attention_full", "full_attention", [70, 1, 20], heads=4, kv_heads=2)
     record_attention("attention_window", "sliding_attention", [150, 40], heads=3, kv_heads=1, sliding_window=70)
     sparse = {"block_size": 64, "local_blocks": 3, "random_blocks": 3, "global_blocks": 1, "seed": 42}
-    record_attention("attention_block_sparse", "block_sparse_attention", [600], heads=2, kv_heads=1, block_sparse=sparse)
+    record_attention("attention_block_sparse", "block_sparse_attention", [580], heads=1, kv_heads=1, block_sparse=sparse)
     write_json(GOLDEN / "ops" / "settings.json", SETTINGS)
 
 
