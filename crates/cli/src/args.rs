@@ -1,0 +1,38 @@
+//! What was typed: the global flags and the list of commands. Each command's own flags stand in its file.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+
+/// From a domain's text to a private assistant on a small device: tokenizer, training, quantization, chat; offline.
+#[derive(Debug, Parser)]
+#[command(name = "shakti", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub struct GlobalArgs {
+    /// Threads to compute with [default: as many as the system offers]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Kernel set to compute with, e.g. scalar, avx2, avx512 [default: the best this CPU runs, or $SHAKTI_KERNELS]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub kernels: Option<String>,
+    /// Print one JSON object on standard output instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results only: no progress, no statistics
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {}

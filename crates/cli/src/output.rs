@@ -1,0 +1,74 @@
+//! The one place that prints: results to standard output, everything else to standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Where results and notes go, as `--json` and `--quiet` decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+    quiet: bool,
+}
+
+impl Output {
+    /// An output for these flags.
+    pub fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Whether the result must be one JSON object.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether notes and progress are left out.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Prints a command's result: `value` as one JSON object, or the text with a line end.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn result(&self, value: &impl Serialize, text: impl Display) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut stdout, value)?;
+            writeln!(stdout)
+        } else {
+            writeln!(stdout, "{text}")
+        }
+    }
+
+    /// Prints a piece of a result as it is, at once; nothing under `--json`.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn piece(&self, text: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+
+    /// Prints a line about the work to standard error, unless `--quiet`.
+    pub fn note(&self, text: impl Display) {
+        if !self.quiet {
+            complain(&text.to_string());
+        }
+    }
+
+    /// Prints a warning to standard error, quiet or not.
+    pub fn warn(&self, text: impl Display) {
+        complain(&format!("warning: {text}"));
+    }
+}
+
+/// Writes a line to standard error; if even that is closed, there is nobody left to tell.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
