@@ -23,6 +23,7 @@
 mod atomic;
 mod cursor;
 mod error;
+mod file_map;
 mod reader;
 mod tensor_type;
 mod value;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use atomic::{AtomicFile, Overwrite};
 pub use error::{GgufError, GgufErrorKind, Place};
+pub use file_map::FileMap;
 pub use reader::{GgufFile, TensorInfo};
 pub use tensor_type::TensorType;
 pub use value::{Array, MAX_ARRAY_DEPTH, Value, ValueType};

@@ -1,12 +1,12 @@
 //! Reading: the header is checked once when a file is opened, values and tensors are then slices of the file.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::TensorType;
 use crate::cursor::Cursor;
 use crate::error::{GgufError, GgufErrorKind, Place};
+use crate::file_map::FileMap;
 use crate::value::{Array, Value};
 
 mod parse;
@@ -60,7 +60,7 @@ impl TensorInfo {
 }
 
 enum Backing {
-    Map(memmap2::Mmap),
+    Map(FileMap),
     Memory(Vec<u8>),
 }
 
@@ -100,35 +100,22 @@ impl std::fmt::Debug for GgufFile {
 impl GgufFile {
     /// Maps the file at `path` and checks its header. Tensor data is not touched.
     ///
-    /// The file must not be changed or shortened while it is open: as with every mapped file, the system may end
-    /// the process when a page vanishes. Files written by this crate are replaced by renaming, which is safe.
+    /// The file must not be changed or shortened while it is open, see [`FileMap`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, GgufError> {
         let path = path.as_ref();
-        Self::map(path).and_then(Self::parse).map_err(|e| e.in_file(path)).map(|mut file| {
-            file.path = Some(path.to_path_buf());
-            file
-        })
+        FileMap::open(path)
+            .map_err(|e| GgufError::io(e, "to map the file"))
+            .and_then(|map| Self::parse(Backing::Map(map)))
+            .map_err(|e| e.in_file(path))
+            .map(|mut file| {
+                file.path = Some(path.to_path_buf());
+                file
+            })
     }
 
     /// Reads a file that lies in memory.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Self, GgufError> {
         Self::parse(Backing::Memory(bytes.into()))
-    }
-
-    fn map(path: &Path) -> Result<Backing, GgufError> {
-        let file = File::open(path).map_err(|e| GgufError::io(e, "to open the file"))?;
-        let metadata = file.metadata().map_err(|e| GgufError::io(e, "to read the file's size"))?;
-        if !metadata.is_file() {
-            return Err(GgufError::new(GgufErrorKind::NotGguf, Place::Header, "a file", "something else"));
-        }
-        if metadata.len() == 0 {
-            return Ok(Backing::Memory(Vec::new()));
-        }
-        // SAFETY: the map is read-only and private to this value; the documentation of `open` asks that nobody
-        // changes the file while it is open, and no invariant of Rust types rests on the mapped bytes: text is
-        // checked at each use and all positions are checked against the length of the map.
-        let map = unsafe { memmap2::Mmap::map(&file) };
-        map.map(Backing::Map).map_err(|e| GgufError::io(e, "to map the file"))
     }
 
     fn parse(backing: Backing) -> Result<Self, GgufError> {
