@@ -1,3 +1,31 @@
 //! Block formats, every operation forward and backward on slices, and the thread pool.
+//!
+//! [`Cpu`] is the handle: a [`KernelSet`] chosen once at run time and a [`ThreadPool`]; every operation is a method of
+//! it. `scalar/` holds the definition of each operation as plain loops; the other instruction sets are compared with
+//! it by tests that go through [`KernelSet::available`] by name.
 
 pub mod blocks;
+
+mod cpu;
+mod disjoint;
+mod error;
+mod floats;
+mod kernel_set;
+mod matrix;
+mod ops;
+mod pool;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use cpu::Cpu;
+pub use error::Error;
+pub use kernel_set::{KERNELS_VARIABLE, KernelSet};
+pub use matrix::{MatMut, MatRef, Precision};
+pub use ops::attention::{
+    AttentionGrads, AttentionPlan, AttentionSaved, AttentionTile, KEY_BLOCK, KeyBlock, KvTiles, KvView,
+};
+pub use ops::norm::{LayerNormGrads, LayerNormOutput};
+pub use ops::optimizer::AdamWStep;
+pub use ops::rope::RopeAngles;
+pub use pool::ThreadPool;

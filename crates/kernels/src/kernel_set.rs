@@ -1,0 +1,131 @@
+//! The table of kernels for one instruction set, and which of them this CPU can run.
+//!
+//! The sets form a ladder, each needing everything below it:
+//!
+//! | name | needs | adds |
+//! |---|---|---|
+//! | `scalar` | nothing | the definition of every operation |
+//! | `avx2` | AVX2, FMA, F16C | 8 lanes |
+//! | `avx512` | AVX-512 F, BW, DQ, VL, VNNI | 16 lanes, int8 dot products |
+//! | `avx512-bf16` | AVX-512 BF16 | bf16 dot products in `gemm` |
+//! | `amx` | AMX-TILE, AMX-BF16, and tile state granted by the system | bf16 tiles in `gemm` |
+//!
+//! A set can only be obtained through [`KernelSet::available`], [`KernelSet::by_name`] or [`KernelSet::best`], which
+//! look at the CPU first; that is what makes calling its functions sound.
+
+use crate::error::Error;
+use crate::floats::FloatKernels;
+use crate::scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::x86_64;
+use std::sync::OnceLock;
+
+/// The environment variable that names the kernel set to use instead of the best one.
+pub const KERNELS_VARIABLE: &str = "SHAKTI_KERNELS";
+
+/// The functions for one instruction set.
+///
+/// For one set the results are the same bits for any number of threads; two sets agree within the tolerances that
+/// the tests state.
+pub struct KernelSet {
+    name: &'static str,
+    /// Whether this CPU, and the system it runs under, can run the set.
+    supported: fn() -> bool,
+    pub(crate) floats: FloatKernels,
+}
+
+impl std::fmt::Debug for KernelSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("KernelSet").field(&self.name).finish()
+    }
+}
+
+/// Every set compiled into this program, slowest first.
+static ALL: &[&KernelSet] = &[
+    &SCALAR,
+    #[cfg(target_arch = "x86_64")]
+    &AVX2,
+    #[cfg(target_arch = "x86_64")]
+    &AVX512,
+    #[cfg(target_arch = "x86_64")]
+    &AVX512_BF16,
+];
+
+static SCALAR: KernelSet = KernelSet { name: "scalar", supported: || true, floats: scalar::FLOATS };
+
+#[cfg(target_arch = "x86_64")]
+static AVX2: KernelSet = KernelSet { name: "avx2", supported: x86_64::has_avx2, floats: scalar::FLOATS };
+
+#[cfg(target_arch = "x86_64")]
+static AVX512: KernelSet =
+    KernelSet { name: "avx512", supported: x86_64::has_avx512, floats: scalar::FLOATS };
+
+#[cfg(target_arch = "x86_64")]
+static AVX512_BF16: KernelSet =
+    KernelSet { name: "avx512-bf16", supported: x86_64::has_avx512_bf16, floats: scalar::FLOATS };
+
+impl KernelSet {
+    /// The sets this CPU can run, slowest first; the first is always `scalar`.
+    pub fn available() -> &'static [&'static KernelSet] {
+        static AVAILABLE: OnceLock<Vec<&'static KernelSet>> = OnceLock::new();
+        AVAILABLE.get_or_init(|| ALL.iter().copied().filter(|set| (set.supported)()).collect())
+    }
+
+    /// The set called `name`.
+    ///
+    /// # Errors
+    /// If there is no such set, or this CPU cannot run it.
+    pub fn by_name(name: &str) -> Result<&'static KernelSet, Error> {
+        Self::find("kernel set", name)
+    }
+
+    /// The fastest set this CPU can run, or the one the environment variable `SHAKTI_KERNELS` names.
+    ///
+    /// # Errors
+    /// If the variable names a set that does not exist or that this CPU cannot run.
+    pub fn best() -> Result<&'static KernelSet, Error> {
+        match std::env::var_os(KERNELS_VARIABLE) {
+            Some(name) => Self::find(KERNELS_VARIABLE, &name.to_string_lossy()),
+            None => Ok(Self::available()[Self::available().len() - 1]),
+        }
+    }
+
+    /// The name by which tests, records and `SHAKTI_KERNELS` know the set.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn find(place: &'static str, name: &str) -> Result<&'static KernelSet, Error> {
+        if let Some(set) = Self::available().iter().find(|set| set.name == name) {
+            return Ok(set);
+        }
+        let names = |sets: &[&KernelSet]| sets.iter().map(|set| set.name).collect::<Vec<_>>().join(", ");
+        let name = name.to_owned();
+        Err(if ALL.iter().any(|set| set.name == name) {
+            Error::UnsupportedKernelSet { place, name, available: names(Self::available()) }
+        } else {
+            Error::UnknownKernelSet { place, name, known: names(ALL) }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalar_is_always_there_and_found_by_name() {
+        assert_eq!(KernelSet::available()[0].name(), "scalar");
+        for set in KernelSet::available() {
+            assert_eq!(KernelSet::by_name(set.name()).expect("an available set").name(), set.name());
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_names_that_exist() {
+        let error = KernelSet::by_name("mmx").expect_err("no such set");
+        assert!(matches!(error, Error::UnknownKernelSet { .. }));
+        let message = error.to_string();
+        assert!(message.contains("`mmx`") && message.contains("scalar"), "{message}");
+    }
+}

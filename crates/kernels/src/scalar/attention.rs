@@ -1,0 +1,75 @@
+//! Attention of one tile, row by row over its visible keys; formulas at `ops/attention`.
+//!
+//! Backward, with `p_j = exp(s_j - lse)` and `delta = dout . out`:
+//! `dv_j += p_j dout`, `ds_j = p_j (dout . v_j - delta)`, `dq = sum_j ds_j k_j`, `dk_j += ds_j q` (`q` is scaled).
+
+use crate::ops::attention::{KEY_BLOCK, TileGrads, TileKeys, TileOutput, TileSaved};
+
+/// One key that a row sees: where its elements are and its position.
+struct Key<'a> {
+    /// Element `d` at `64 d`.
+    k: &'a [f32],
+    /// `[Hd]`.
+    v: &'a [f32],
+    position: i64,
+}
+
+pub(super) fn attention(output: TileOutput<'_>, q: &[f32], keys: &TileKeys<'_>) {
+    let dim = keys.head_dim;
+    output.out.fill(0.0);
+    for (i, lse) in output.lse.iter_mut().enumerate() {
+        let (q, out) = (&q[i * dim..(i + 1) * dim], &mut output.out[i * dim..(i + 1) * dim]);
+        let scores: Vec<f32> = visible_keys(keys, i).map(|key| score(q, &key)).collect();
+        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum = scores.iter().map(|s| (s - max).exp()).sum::<f32>();
+        *lse = if scores.is_empty() { f32::NEG_INFINITY } else { max + sum.ln() };
+        for (key, s) in visible_keys(keys, i).zip(&scores) {
+            let p = (s - max).exp() / sum;
+            for (out, v) in out.iter_mut().zip(key.v) {
+                *out += p * v;
+            }
+        }
+    }
+}
+
+pub(super) fn attention_backward(grads: TileGrads<'_>, saved: &TileSaved<'_>, keys: &TileKeys<'_>) {
+    let dim = keys.head_dim;
+    grads.dq.fill(0.0);
+    for (i, lse) in saved.lse.iter().enumerate() {
+        let row = i * dim..(i + 1) * dim;
+        let (q, dout) = (&saved.q[row.clone()], &saved.dout[row.clone()]);
+        let delta = dot(dout, &saved.out[row.clone()]);
+        let dq = &mut grads.dq[row];
+        for key in visible_keys(keys, i) {
+            let p = (score(q, &key) - lse).exp();
+            let ds = p * (dot(dout, key.v) - delta);
+            let target = key.position as usize * dim;
+            for d in 0..dim {
+                dq[d] += ds * key.k[d * KEY_BLOCK];
+                grads.dk[target + d] += ds * q[d];
+                grads.dv[target + d] += p * dout[d];
+            }
+        }
+    }
+}
+
+/// The keys that query row `i` of the tile sees, in the order of the blocks.
+fn visible_keys<'a>(keys: &'a TileKeys<'_>, i: usize) -> impl Iterator<Item = Key<'a>> {
+    let dim = keys.head_dim;
+    keys.blocks.iter().flat_map(move |block| {
+        let (k, v) = (keys.k_block(block), keys.v_block(block));
+        keys.visible(block, i).map(move |j| Key {
+            k: &k[j..],
+            v: &v[j * dim..(j + 1) * dim],
+            position: block.first_position + j as i64,
+        })
+    })
+}
+
+fn score(q: &[f32], key: &Key<'_>) -> f32 {
+    q.iter().zip(key.k.iter().step_by(KEY_BLOCK)).map(|(q, k)| q * k).sum()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
