@@ -1,1 +1,30 @@
-//! Readers, de-duplication, splits, overlap check, packing, mixtures, resumable batches.
+//! From files of text and conversations to training batches: readers, de-duplication, splits by source
+//! document, overlap check, token sources, mixtures, packing and a resumable position.
+//!
+//! The way through the crate:
+//! 1. [`RecordReader`] streams one file, whatever its layout, as [`Record`]s.
+//! 2. [`Corpus::scan`] reads all files of a run once, drops exact duplicates and gives every source
+//!    document to one [`Split`]; [`Corpus::records`] streams what belongs to a split;
+//!    [`Corpus::overlap`] measures what the splits still share.
+//! 3. [`TokenSource`] holds the token ids and the loss mask of one source.
+//! 4. [`BatchLoader`] mixes sources and packs [`Batch`]es in an order that a [`Position`] resumes exactly.
+//!
+//! [`inspect`] describes one file for a person.
+#![forbid(unsafe_code)]
+
+pub mod batches;
+pub mod corpus;
+mod error;
+mod hash;
+pub mod input;
+mod inspect;
+mod record;
+mod tokens;
+
+pub use batches::{Batch, BatchLoader, BatchSettings, MixturePart, PartPosition, Position, Segment};
+pub use corpus::{Corpus, CorpusReport, CorpusSettings, OverlapReport, Split};
+pub use error::{DataError, ErrorKind};
+pub use input::{FileFormat, ReaderSettings, RecordReader, TextDocuments};
+pub use inspect::{Inspection, Lengths, SamplePart, inspect};
+pub use record::{Message, Record, RecordKind, Role};
+pub use tokens::{Encode, EncodeError, Targets, TokenSource, TokenizeReport, tokenize};
