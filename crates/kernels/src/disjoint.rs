@@ -32,4 +32,10 @@ impl<'a, T> Disjoint<'a, T> {
         // SAFETY: inside the slice (asserted), and overlaps no other living part (the caller's promise).
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+
+    /// The start of the slice, for kernels that write rows with a stride: for them, too, no two writes at the same time
+    /// may meet.
+    pub(crate) fn as_mut_ptr(&self) -> *mut T {
+        self.start
+    }
 }

@@ -15,6 +15,7 @@
 
 use crate::error::Error;
 use crate::floats::FloatKernels;
+use crate::packed::kernels::PackedKernels;
 use crate::scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64;
@@ -32,6 +33,7 @@ pub struct KernelSet {
     /// Whether this CPU, and the system it runs under, can run the set.
     supported: fn() -> bool,
     pub(crate) floats: FloatKernels,
+    pub(crate) packed: PackedKernels,
 }
 
 impl std::fmt::Debug for KernelSet {
@@ -51,18 +53,28 @@ static ALL: &[&KernelSet] = &[
     &AVX512_BF16,
 ];
 
-static SCALAR: KernelSet = KernelSet { name: "scalar", supported: || true, floats: scalar::FLOATS };
+static SCALAR: KernelSet =
+    KernelSet { name: "scalar", supported: || true, floats: scalar::FLOATS, packed: scalar::PACKED };
 
 #[cfg(target_arch = "x86_64")]
-static AVX2: KernelSet = KernelSet { name: "avx2", supported: x86_64::has_avx2, floats: scalar::FLOATS };
+static AVX2: KernelSet =
+    KernelSet { name: "avx2", supported: x86_64::has_avx2, floats: scalar::FLOATS, packed: scalar::PACKED };
 
 #[cfg(target_arch = "x86_64")]
-static AVX512: KernelSet =
-    KernelSet { name: "avx512", supported: x86_64::has_avx512, floats: scalar::FLOATS };
+static AVX512: KernelSet = KernelSet {
+    name: "avx512",
+    supported: x86_64::has_avx512,
+    floats: scalar::FLOATS,
+    packed: x86_64::avx512::PACKED,
+};
 
 #[cfg(target_arch = "x86_64")]
-static AVX512_BF16: KernelSet =
-    KernelSet { name: "avx512-bf16", supported: x86_64::has_avx512_bf16, floats: scalar::FLOATS };
+static AVX512_BF16: KernelSet = KernelSet {
+    name: "avx512-bf16",
+    supported: x86_64::has_avx512_bf16,
+    floats: scalar::FLOATS,
+    packed: x86_64::avx512::PACKED,
+};
 
 impl KernelSet {
     /// The sets this CPU can run, slowest first; the first is always `scalar`.

@@ -13,6 +13,7 @@ mod floats;
 mod kernel_set;
 mod matrix;
 mod ops;
+mod packed;
 mod pool;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -28,4 +29,5 @@ pub use ops::attention::{
 pub use ops::norm::{LayerNormGrads, LayerNormOutput};
 pub use ops::optimizer::AdamWStep;
 pub use ops::rope::RopeAngles;
+pub use packed::PackedMatrix;
 pub use pool::ThreadPool;

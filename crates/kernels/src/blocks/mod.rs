@@ -21,6 +21,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use affine_k::six_bits;
 pub use dtype::DType;
 pub use error::BlockError;
 

@@ -7,9 +7,12 @@ mod gemm;
 mod loss;
 mod norm;
 mod optimizer;
+mod packed;
 mod rope;
 
 use crate::floats::{FloatKernels, Gemm};
+
+pub(crate) use packed::PACKED;
 
 /// The plain loops.
 pub(crate) const FLOATS: FloatKernels = FloatKernels {

@@ -2,6 +2,8 @@
 //!
 //! The features tested here are those that the kernels of a set may enable.
 
+pub(crate) mod avx512;
+
 /// What the set `avx2` may use: AVX2, FMA and F16C.
 pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")

@@ -1,0 +1,35 @@
+//! What an instruction set provides for packed matrices.
+
+use super::{Activations, PackedMatrix};
+use std::ops::Range;
+
+/// The functions of one instruction set.
+///
+/// They are `unsafe fn` because their code may use instructions that not every CPU has; a `KernelSet` exists only where
+/// its instructions do.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedKernels {
+    /// Most rows of a tile.
+    pub tile_rows: usize,
+    /// Quantizes `x [R, cols]` into the words of a tile.
+    pub quantize: unsafe fn(x: &[f32], cols: usize, tile: &mut [u32]),
+    /// Computes a part of the outputs.
+    ///
+    /// # Safety
+    /// Besides the instructions: what [`Task::y`] says.
+    pub matmul: unsafe fn(&Task<'_>),
+}
+
+/// A part of `y [M, N] = x [M, K] w [N, K]^T`: some panels of 16 columns of `y` for some tiles of its rows.
+pub(crate) struct Task<'a> {
+    /// The weight.
+    pub w: &'a PackedMatrix,
+    /// All activations, with `cols` = K.
+    pub x: &'a Activations,
+    /// Panels to compute.
+    pub panels: Range<usize>,
+    /// Tiles to compute.
+    pub tiles: Range<usize>,
+    /// The start of `y`, of `M * N` floats; nobody else reads or writes the columns of `panels` in the rows of `tiles`.
+    pub y: *mut f32,
+}

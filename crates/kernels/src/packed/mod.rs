@@ -1,0 +1,138 @@
+//! Weights repacked for multiplication: panels of 16 output rows, one layout family for every format.
+
+pub(crate) mod activations;
+pub(crate) mod kernels;
+pub(crate) mod layout;
+mod matmul;
+pub(crate) mod pack;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use activations::{Activations, TILE_WORDS};
+
+use crate::blocks::{BlockError, DType};
+use crate::disjoint::Disjoint;
+use crate::pool::ThreadPool;
+use layout::{LANES, VECTOR};
+
+/// One cache line, which makes the buffer start at one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; VECTOR]);
+
+/// A weight `[rows, cols]` (output, input features) of any format in the layout that the matmul kernels read.
+///
+/// It holds the integers and scales of the file, so nothing is lost: [`dequantize_row`](Self::dequantize_row) gives the
+/// same bits as dequantizing the stored row.
+#[derive(Clone)]
+pub struct PackedMatrix {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    panel_bytes: usize,
+    lines: Vec<Line>,
+}
+
+impl PackedMatrix {
+    /// Packs `bytes`, the rows as a file stores them (row-major `[rows, cols]`).
+    ///
+    /// # Errors
+    /// If a row is not a whole number of blocks, or `bytes` has not the length that the shape needs.
+    pub fn pack(dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Self, BlockError> {
+        Self::pack_with(&ThreadPool::new(1), dtype, [rows, cols], bytes)
+    }
+
+    /// [`pack`](Self::pack) with the work shared by a pool's threads; `shape` is `[rows, cols]`.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_with(
+        pool: &ThreadPool,
+        dtype: DType,
+        shape: [usize; 2],
+        bytes: &[u8],
+    ) -> Result<Self, BlockError> {
+        let [rows, cols] = shape;
+        let expected = dtype.matrix_bytes(rows, cols)?;
+        if bytes.len() != expected {
+            return Err(BlockError::ByteLength { dtype, expected, found: bytes.len() });
+        }
+        let row_bytes = dtype.row_bytes(cols)?;
+        let panel_bytes = layout::panel_bytes(dtype, cols);
+        let panels = rows.div_ceil(LANES);
+        let lines = vec![Line([0; VECTOR]); panels * (panel_bytes / VECTOR)];
+        let mut matrix = Self { dtype, rows, cols, panel_bytes, lines };
+        if row_bytes > 0 {
+            let parts = Disjoint::new(matrix.bytes_mut());
+            pool.run(panels, &|panel| {
+                // SAFETY: each panel is written by the one task of its number.
+                let place = unsafe { parts.part(panel * panel_bytes..(panel + 1) * panel_bytes) };
+                let lanes = bytes.chunks_exact(row_bytes).skip(panel * LANES).take(LANES);
+                pack::pack_panel(dtype, lanes, place);
+            });
+        }
+        Ok(matrix)
+    }
+
+    /// Output features.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input features.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Format of the stored values.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Memory held, in bytes.
+    pub fn num_bytes(&self) -> usize {
+        self.lines.len() * VECTOR
+    }
+
+    /// Number of panels.
+    pub(crate) fn panels(&self) -> usize {
+        self.rows.div_ceil(LANES)
+    }
+
+    /// Bytes of a panel, a multiple of 64.
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.panel_bytes
+    }
+
+    /// The bytes of a panel, aligned to 64.
+    pub(crate) fn panel(&self, index: usize) -> &[u8] {
+        &self.bytes()[index * self.panel_bytes..][..self.panel_bytes]
+    }
+
+    /// The values of row `row` into `out`, of `cols` values.
+    ///
+    /// # Panics
+    /// If there is no such row or `out` has another length.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(out.len(), self.cols, "length of the row");
+        pack::unpack_lane(self.dtype, self.panel(row / LANES), row % LANES, out);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `Line` is 64 initialized bytes without padding, and the slice covers exactly the vector's elements.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.num_bytes()) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.num_bytes();
+        // SAFETY: `Line` is 64 initialized bytes without padding, and the slice covers exactly the vector's elements.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+}
+
+impl std::fmt::Debug for PackedMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackedMatrix({} [{}, {}])", self.dtype, self.rows, self.cols)
+    }
+}

@@ -1,0 +1,5 @@
+//! Kernels of the set `avx512`.
+
+mod packed;
+
+pub(crate) use packed::PACKED;
