@@ -1,1 +1,25 @@
-//! The decoder: configuration, parameters, layers forward and backward, KV cache, cost.
+//! The decoder of arXiv 2503.01933 in Rust: configuration, parameters, layers forward and backward, KV cache,
+//! cost. It knows no optimizer, no sampling, no files and no threads.
+
+mod config;
+mod cost;
+mod decoder;
+mod error;
+mod kv_cache;
+mod layers;
+mod loss;
+mod params;
+mod rng;
+mod weights;
+
+pub use config::{BlockSparse, LayerType, ModelConfig, NormType, PRESETS, ParamSpec, preset};
+pub use cost::Cost;
+pub use decoder::{Batch, Decoder};
+pub use error::ModelError;
+pub use kv_cache::{CacheMode, KvCache, SINK_TOKENS};
+pub use layers::Compute;
+pub use layers::attention::block_sparse::visible_blocks;
+pub use loss::{LossSum, Targets, TrainPass};
+pub use params::{Layout, Parameters};
+pub use shakti_kernels::KEY_BLOCK;
+pub use weights::{LinearWeight, Matrix, PackedWeights, TensorData, TensorSource, Weights};

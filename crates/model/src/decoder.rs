@@ -1,0 +1,194 @@
+//! The decoder: embedding, layers of two residual branches, final norm, output head.
+//!
+//! ```text
+//! x = embed(tokens)
+//! for each layer:  x += attention(norm(x));  x += mlp(norm(x))
+//! logits = norm(x) W_head^T
+//! ```
+//!
+//! One function runs training, evaluation and serving: a batch is flat `[N, D]` rows of one or more sequences,
+//! each with its own KV cache; training uses fresh caches and keeps a tape.
+
+use std::ops::Range;
+
+use shakti_kernels::RopeAngles;
+
+use crate::kv_cache::{CacheMode, KvCache};
+use crate::layers::attention::{self, AttentionTape, Sequences};
+use crate::layers::mlp::{self, MlpTape};
+use crate::layers::norm::{self, NormStats};
+use crate::layers::{Compute, Dropout, linear};
+use crate::params::Parameters;
+use crate::weights::Weights;
+use crate::{ModelConfig, ModelError};
+
+/// Everything the backward pass needs of one forward pass.
+pub(crate) struct Tape {
+    pub(crate) rows: Vec<Range<usize>>,
+    angles: RopeAngles,
+    caches: Vec<KvCache>,
+    layers: Vec<(AttentionTape, MlpTape)>,
+    x: Vec<f32>,
+    stats: NormStats,
+    dropout: Option<Dropout>,
+}
+
+/// One call: the tokens of all sequences one after the other, and the rows of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Token ids `[N]`.
+    pub tokens: &'a [u32],
+    /// Rows of each sequence; together they cover `0..N` in order.
+    pub rows: &'a [Range<usize>],
+}
+
+/// A decoder of one configuration; weights come with each call.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    config: ModelConfig,
+}
+
+impl Decoder {
+    /// A decoder of a valid configuration.
+    ///
+    /// # Errors
+    /// What [`ModelConfig::validate`] finds.
+    pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
+        config.validate()?;
+        Ok(Self { config })
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Appends each sequence's tokens to its cache and returns the normalised hidden states `[N, D]`.
+    ///
+    /// # Errors
+    /// Ids outside the vocabulary, rows that do not match, sequences that outgrow their caches; nothing is
+    /// changed then.
+    pub fn forward(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        batch: Batch<'_>,
+        caches: &mut [&mut KvCache],
+    ) -> Result<Vec<f32>, ModelError> {
+        self.check(batch)?;
+        if batch.rows.len() != caches.len() {
+            return Err(ModelError::bad("caches", format!("{}, one a sequence", batch.rows.len()), caches.len()));
+        }
+        for (cache, rows) in caches.iter().zip(batch.rows) {
+            cache.reserve(rows.len())?;
+        }
+        let angles = self.angles(batch.rows, caches.iter().map(|cache| cache.position()));
+        let sequences = Sequences { rows: batch.rows, angles: &angles };
+        let mut x = self.embed(compute, weights, batch.tokens);
+        for (layer, layer_weights) in weights.layers.iter().enumerate() {
+            let place = (layer, None, false);
+            attention::forward(compute, &self.config, layer_weights, &mut x, (&sequences, caches), place);
+            mlp::forward(compute, &self.config, layer_weights, &mut x, (layer, None), false);
+        }
+        for (cache, rows) in caches.iter_mut().zip(batch.rows) {
+            cache.advance(rows.len());
+        }
+        Ok(norm::forward(compute.cpu, &weights.norm, &x, self.config.norm_eps).0)
+    }
+
+    /// The same pass from empty caches, with dropout, kept for [`Decoder::backward`]: hidden states `[N, D]`
+    /// and the tape.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub(crate) fn forward_train(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        batch: Batch<'_>,
+        dropout_seed: u64,
+    ) -> Result<(Vec<f32>, Tape), ModelError> {
+        self.check(batch)?;
+        let fresh = |rows: &Range<usize>| {
+            KvCache::new(&self.config, CacheMode::Bounded { max_seq_len: rows.len() }, rows.len())
+        };
+        let mut caches: Vec<KvCache> = batch.rows.iter().map(fresh).collect();
+        let probability = self.config.hidden_dropout;
+        let dropout = (probability > 0.0).then_some(Dropout { probability, seed: dropout_seed });
+        let angles = self.angles(batch.rows, std::iter::repeat(0));
+        let sequences = Sequences { rows: batch.rows, angles: &angles };
+        let mut x = self.embed(compute, weights, batch.tokens);
+        let mut layers = Vec::with_capacity(weights.layers.len());
+        let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
+        for (layer, layer_weights) in weights.layers.iter().enumerate() {
+            let (place, caches) = ((layer, dropout, true), borrowed.as_mut_slice());
+            let attention =
+                attention::forward(compute, &self.config, layer_weights, &mut x, (&sequences, caches), place);
+            let mlp = mlp::forward(compute, &self.config, layer_weights, &mut x, (layer, dropout), true);
+            layers.extend(attention.zip(mlp));
+        }
+        let (hidden, stats) = norm::forward(compute.cpu, &weights.norm, &x, self.config.norm_eps);
+        Ok((hidden, Tape { rows: batch.rows.to_vec(), angles, caches, layers, x, stats, dropout }))
+    }
+
+    /// Adds the gradients of every parameter but the head to `grads`, from the gradient of the hidden states
+    /// `dhidden [N, D]`. `weights` must be dense.
+    pub(crate) fn backward(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        (tape, tokens): (&Tape, &[u32]),
+        dhidden: &[f32],
+        grads: &mut Parameters,
+    ) {
+        let layout = grads.layout().clone();
+        let places = &layout.places;
+        let sequences = Sequences { rows: &tape.rows, angles: &tape.angles };
+        let mut dx = vec![0.0; dhidden.len()];
+        norm::backward(compute.cpu, &weights.norm, places.norm, (&mut dx, dhidden), (&tape.x, &tape.stats), grads);
+        for (layer, (attention, mlp)) in tape.layers.iter().enumerate().rev() {
+            let (layer_weights, layer_places) = (&weights.layers[layer], &places.layers[layer]);
+            let place = (layer, tape.dropout);
+            let kept = (mlp, layer, tape.dropout);
+            mlp::backward(compute, &self.config, layer_weights, layer_places, &mut dx, kept, grads);
+            let kept = (attention, &sequences, tape.caches.as_slice());
+            attention::backward(compute, &self.config, (layer_weights, layer_places), &mut dx, kept, place, grads);
+        }
+        compute.cpu.embedding_backward(grads.slice_mut(places.embed.weight), &dx, tokens);
+    }
+
+    /// Scores `[n, V]` of normalised hidden states `[n, D]`.
+    pub fn logits(&self, compute: Compute<'_>, weights: &Weights<'_>, hidden: &[f32]) -> Vec<f32> {
+        linear::forward(compute, &weights.lm_head, hidden, self.config.hidden_size)
+    }
+
+    fn embed(&self, compute: Compute<'_>, weights: &Weights<'_>, tokens: &[u32]) -> Vec<f32> {
+        let mut x = vec![0.0; tokens.len() * self.config.hidden_size];
+        weights.embed.embed(compute.cpu, &mut x, tokens);
+        x
+    }
+
+    fn angles(&self, rows: &[Range<usize>], starts: impl Iterator<Item = usize>) -> RopeAngles {
+        let positions: Vec<i64> =
+            rows.iter().zip(starts).flat_map(|(rows, start)| (start..start + rows.len()).map(|p| p as i64)).collect();
+        RopeAngles::new(self.config.head_dim, self.config.rope_theta, &positions)
+    }
+
+    fn check(&self, batch: Batch<'_>) -> Result<(), ModelError> {
+        let vocab_size = self.config.vocab_size;
+        if let Some(index) = batch.tokens.iter().position(|id| *id as usize >= vocab_size) {
+            return Err(ModelError::TokenId { id: batch.tokens[index], index, vocab_size });
+        }
+        let mut end = 0;
+        for rows in batch.rows {
+            if rows.start != end || rows.is_empty() {
+                return Err(ModelError::bad("rows", format!("a non-empty range from {end}"), format!("{rows:?}")));
+            }
+            end = rows.end;
+        }
+        if end != batch.tokens.len() {
+            return Err(ModelError::bad("rows", format!("ranges up to {}", batch.tokens.len()), end));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Keys and values of one sequence: full, ring (sliding window), or endless streaming with attention sinks.
+//!
+//! Positions are grouped in blocks of 64; a layer stores each block in one slot of `[Hd, 64]` keys (transposed)
+//! and `[64, Hd]` values per KV head. A ring layer reuses slot `block mod num_slots`, so a block never wraps.
+//!
+//! Streaming (arXiv 2309.17453): rows see 4 sink tokens plus the last `window` tokens, with positions counted
+//! inside what is kept. Rotary attention depends only on distances, so instead of re-indexing the whole window
+//! the four sinks alone are rotated to the position just before the window, into one extra slot.
+
+use shakti_kernels::{Cpu, KEY_BLOCK, KvView, RopeAngles};
+
+use crate::{LayerType, ModelConfig, ModelError};
+
+/// Tokens at the start of a stream that stay visible for ever.
+pub const SINK_TOKENS: usize = 4;
+
+/// How long a sequence may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    /// At most `max_seq_len` tokens; more is an error.
+    Bounded {
+        /// Tokens that fit.
+        max_seq_len: usize,
+    },
+    /// Endless: dense layers keep the last `window` tokens, every layer keeps the sinks.
+    Streaming {
+        /// Tokens that dense layers keep, besides the sinks.
+        window: usize,
+    },
+}
+
+/// One layer's storage.
+#[derive(Debug)]
+pub(crate) struct LayerCache {
+    k: Vec<f32>,
+    v: Vec<f32>,
+    num_slots: usize,
+    /// Visible keys, the current one included; `None` sees all.
+    pub(crate) window: Option<usize>,
+    sinks: Option<Sinks>,
+}
+
+/// Unrotated keys of the first tokens `[SINK_TOKENS, K, Hd]` and their values.
+#[derive(Debug)]
+struct Sinks {
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+/// Keys and values of one sequence in all layers.
+#[derive(Debug)]
+pub struct KvCache {
+    pub(crate) layers: Vec<LayerCache>,
+    mode: CacheMode,
+    position: usize,
+    max_chunk: usize,
+    head_dim: usize,
+}
+
+impl KvCache {
+    /// An empty cache for calls of at most `max_chunk` tokens.
+    pub fn new(config: &ModelConfig, mode: CacheMode, max_chunk: usize) -> Self {
+        let layers = (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, mode, max_chunk));
+        Self { layers: layers.collect(), mode, position: 0, max_chunk, head_dim: config.head_dim }
+    }
+
+    /// Tokens seen so far.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Most tokens that one call may add at the present position.
+    pub fn next_chunk(&self) -> usize {
+        match self.mode {
+            CacheMode::Bounded { max_seq_len } => self.max_chunk.min(max_seq_len - self.position),
+            CacheMode::Streaming { .. } if self.layers.iter().all(|layer| layer.is_plain_at(self.position)) => {
+                // Up to the row at which the first sink leaves a window, rows need no rotated sinks.
+                let plain = self.layers.iter().filter_map(|layer| layer.window).min().unwrap_or(usize::MAX);
+                self.max_chunk.min(plain - self.position)
+            }
+            CacheMode::Streaming { .. } => 1,
+        }
+    }
+
+    /// Forgets every token; keeps the memory.
+    pub fn clear(&mut self) {
+        self.position = 0;
+    }
+
+    /// Forgets the tokens from `position` on, so that another continuation can follow.
+    ///
+    /// # Errors
+    /// A ring that has overwritten earlier tokens cannot go back.
+    pub fn truncate(&mut self, position: usize) -> Result<(), ModelError> {
+        let reach = |layer: &LayerCache| match layer.window {
+            Some(window) if self.position > layer.capacity() => {
+                self.position.saturating_sub(layer.capacity() - window - KEY_BLOCK)
+            }
+            _ => 0,
+        };
+        let earliest = self.layers.iter().map(reach).max().unwrap_or(0);
+        if position > self.position || (position < earliest && position != 0) {
+            return Err(ModelError::bad("cache position", format!("{earliest} to {}", self.position), position));
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.layers.iter().map(|layer| 4 * (layer.k.len() + layer.v.len())).sum()
+    }
+
+    /// Checks that `len` more tokens fit.
+    pub(crate) fn reserve(&self, len: usize) -> Result<(), ModelError> {
+        if let CacheMode::Bounded { max_seq_len } = self.mode
+            && self.position + len > max_seq_len
+        {
+            return Err(ModelError::ContextFull { needed: self.position + len, max_seq_len });
+        }
+        if len > self.next_chunk() {
+            return Err(ModelError::bad("tokens in one call", format!("at most {}", self.next_chunk()), len));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn advance(&mut self, len: usize) {
+        self.position += len;
+    }
+
+    pub(crate) fn is_streaming(&self) -> bool {
+        matches!(self.mode, CacheMode::Streaming { .. })
+    }
+
+    /// Stores rotated keys and values `[n, K, Hd]` of the next `n` positions in a layer.
+    pub(crate) fn store(&mut self, layer: usize, k: &[f32], v: &[f32]) {
+        let layer = &mut self.layers[layer];
+        let num_kv_heads = layer.k.len() / (layer.num_slots * KEY_BLOCK * self.head_dim);
+        let rows = k.len() / (num_kv_heads * self.head_dim);
+        let slots: Vec<u32> = (self.position..self.position + rows)
+            .map(|position| (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32)
+            .collect();
+        let store = shakti_kernels::KvStore { num_blocks: layer.num_slots, num_kv_heads, head_dim: self.head_dim, slots: &slots };
+        shakti_kernels::kv_store(&mut layer.k, &mut layer.v, k, v, &store);
+    }
+
+    /// Keeps unrotated keys and values of the first tokens, if this call holds any of them.
+    pub(crate) fn store_sinks(&mut self, layer: usize, k: &[f32], v: &[f32]) {
+        let position = self.position;
+        let Some(sinks) = self.layers[layer].sinks.as_mut() else { return };
+        if position < SINK_TOKENS {
+            let row = sinks.k.len() / SINK_TOKENS;
+            let len = k.len().min((SINK_TOKENS - position) * row);
+            sinks.k[position * row..position * row + len].copy_from_slice(&k[..len]);
+            sinks.v[position * row..position * row + len].copy_from_slice(&v[..len]);
+        }
+    }
+
+    /// Rotates the sinks for the row at the present position into the layer's sink slot.
+    pub(crate) fn place_sinks(&mut self, cpu: &Cpu, layer: usize, rope_theta: f64) {
+        let (position, head_dim) = (self.position, self.head_dim);
+        let layer = &mut self.layers[layer];
+        let (Some(sinks), Some(window)) = (layer.sinks.as_ref(), layer.window) else { return };
+        let shift = (position + 1).saturating_sub(window + SINK_TOKENS) as i64;
+        let positions: Vec<i64> = (0..SINK_TOKENS as i64).map(|sink| sink + shift).collect();
+        let num_kv_heads = sinks.k.len() / (SINK_TOKENS * head_dim);
+        let mut k = sinks.k.clone();
+        cpu.rope(&mut k, num_kv_heads, &RopeAngles::new(head_dim, rope_theta, &positions), false);
+        let slots: Vec<u32> = (0..SINK_TOKENS).map(|sink| ((layer.num_slots - 1) * KEY_BLOCK + sink) as u32).collect();
+        let store = shakti_kernels::KvStore { num_blocks: layer.num_slots, num_kv_heads, head_dim, slots: &slots };
+        shakti_kernels::kv_store(&mut layer.k, &mut layer.v, &k, &sinks.v, &store);
+    }
+}
+
+impl LayerCache {
+    fn new(config: &ModelConfig, index: usize, mode: CacheMode, max_chunk: usize) -> Self {
+        let streaming = matches!(mode, CacheMode::Streaming { .. });
+        let window = match (config.layer_types[index], mode) {
+            (LayerType::SlidingAttention, CacheMode::Bounded { .. }) => Some(config.sliding_window),
+            (_, CacheMode::Bounded { .. }) => None,
+            (LayerType::SlidingAttention, CacheMode::Streaming { window }) => Some(config.sliding_window.min(window)),
+            (LayerType::FullAttention, CacheMode::Streaming { window }) => Some(window),
+            (LayerType::BlockSparseAttention, CacheMode::Streaming { window }) => {
+                Some(window.min(config.block_sparse.reach()))
+            }
+        };
+        let bounded = match mode {
+            CacheMode::Bounded { max_seq_len } => max_seq_len.div_ceil(KEY_BLOCK),
+            CacheMode::Streaming { .. } => usize::MAX,
+        };
+        // A window that starts inside a block and a chunk that ends inside one touch one block more each.
+        let ring = window.map_or(usize::MAX, |window| (window + max_chunk).div_ceil(KEY_BLOCK) + 1);
+        let num_slots = bounded.min(ring) + usize::from(streaming);
+        let row = config.num_kv_heads[index] * config.head_dim;
+        let sinks = streaming.then(|| Sinks { k: vec![0.0; SINK_TOKENS * row], v: vec![0.0; SINK_TOKENS * row] });
+        let len = num_slots * KEY_BLOCK * row;
+        Self { k: vec![0.0; len], v: vec![0.0; len], num_slots, window, sinks }
+    }
+
+    /// Positions that fit before a slot is reused.
+    fn capacity(&self) -> usize {
+        (self.num_slots - usize::from(self.sinks.is_some())) * KEY_BLOCK
+    }
+
+    /// Slot of a block of 64 positions.
+    pub(crate) fn slot_of_block(&self, block: usize) -> usize {
+        block % (self.capacity() / KEY_BLOCK)
+    }
+
+    /// Slot that holds the rotated sinks.
+    pub(crate) fn sink_slot(&self) -> usize {
+        self.num_slots - 1
+    }
+
+    /// Whether the row at `position` sees all its keys without rotated sinks.
+    fn is_plain_at(&self, position: usize) -> bool {
+        self.window.is_none_or(|window| position < window)
+    }
+
+    pub(crate) fn view(&self, first_row: usize) -> KvView<'_> {
+        KvView { k: &self.k, v: &self.v, num_blocks: self.num_slots, first_row }
+    }
+}

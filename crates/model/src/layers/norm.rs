@@ -1,0 +1,48 @@
+//! RMSNorm (arXiv 1910.07467) or LayerNorm (arXiv 1607.06450) over rows `[N, D]`.
+
+use shakti_kernels::{Cpu, LayerNormBackward, LayerNormForward};
+
+use crate::params::{Place, Parameters};
+use crate::weights::NormWeight;
+
+/// What the backward pass needs of each row; `mean` is empty for RMSNorm.
+#[derive(Debug, Default)]
+pub(crate) struct NormStats {
+    rstd: Vec<f32>,
+    mean: Vec<f32>,
+}
+
+/// The normalised rows and their statistics.
+pub(crate) fn forward(cpu: &Cpu, weight: &NormWeight<'_>, x: &[f32], eps: f32) -> (Vec<f32>, NormStats) {
+    let rows = x.len() / weight.weight.len();
+    let mut y = vec![0.0; x.len()];
+    let mut stats = NormStats { rstd: vec![0.0; rows], mean: Vec::new() };
+    match weight.bias {
+        None => cpu.rms_norm(&mut y, &mut stats.rstd, x, weight.weight, eps),
+        Some(bias) => {
+            stats.mean = vec![0.0; rows];
+            let NormStats { rstd, mean } = &mut stats;
+            cpu.layer_norm(LayerNormForward { y: &mut y, mean, rstd, x, weight: weight.weight, bias, eps });
+        }
+    }
+    (y, stats)
+}
+
+/// `dx +=` and the gradients of weight and bias, from `dy`.
+pub(crate) fn backward(
+    cpu: &Cpu,
+    weight: &NormWeight<'_>,
+    place: Place,
+    (dx, dy): (&mut [f32], &[f32]),
+    (x, stats): (&[f32], &NormStats),
+    grads: &mut Parameters,
+) {
+    let Some(bias) = place.bias else {
+        return cpu.rms_norm_backward(dx, grads.slice_mut(place.weight), dy, x, weight.weight, &stats.rstd);
+    };
+    let mut dbias = grads.slice(bias).to_vec();
+    let dweight = grads.slice_mut(place.weight);
+    let NormStats { rstd, mean } = stats;
+    cpu.layer_norm_backward(LayerNormBackward { dx, dweight, dbias: &mut dbias, dy, x, weight: weight.weight, mean, rstd });
+    grads.slice_mut(bias).copy_from_slice(&dbias);
+}

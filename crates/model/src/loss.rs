@@ -1,0 +1,177 @@
+//! Cross entropy over the output head, in chunks of rows, so that `[N, V]` logits are never whole in memory;
+//! and the whole forward and backward pass of a training step.
+
+use shakti_kernels::Cpu;
+
+use crate::decoder::{Batch, Decoder};
+use crate::layers::{Compute, linear};
+use crate::params::Parameters;
+use crate::weights::Weights;
+use crate::{ModelConfig, ModelError};
+
+/// Logits that one chunk may hold; 64 MiB.
+const CHUNK_ELEMENTS: usize = 16 << 20;
+
+/// What a batch should predict.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a> {
+    /// Next token of each row `[N]`; ignored where the weight is 0.
+    pub targets: &'a [u32],
+    /// Weight of each row's loss `[N]`; 0 leaves it out.
+    pub weights: &'a [f32],
+}
+
+/// A summed loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossSum {
+    /// Sum of `weight * nats`.
+    pub nats: f64,
+    /// Sum of weights.
+    pub weight: f64,
+}
+
+impl LossSum {
+    /// Mean nats per unit of weight.
+    pub fn mean(&self) -> f64 {
+        self.nats / self.weight
+    }
+}
+
+/// Settings of one forward and backward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainPass {
+    /// Multiplies every gradient, e.g. one over the weights of an accumulated step.
+    pub grad_scale: f32,
+    /// Determines which elements dropout drops.
+    pub dropout_seed: u64,
+}
+
+impl Decoder {
+    /// Adds the gradients of `grad_scale * sum(weight * nats)` to `grads` and returns the loss.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`]; targets outside the vocabulary.
+    pub fn loss_and_gradients(
+        &self,
+        compute: Compute<'_>,
+        params: &Parameters,
+        (batch, targets): (Batch<'_>, Targets<'_>),
+        pass: TrainPass,
+        grads: &mut Parameters,
+    ) -> Result<LossSum, ModelError> {
+        self.check_targets(batch, targets)?;
+        let weights = Weights::dense(params);
+        let (hidden, tape) = self.forward_train(compute, &weights, batch, pass.dropout_seed)?;
+        let mut dhidden = vec![0.0; hidden.len()];
+        let mut loss = LossSum::default();
+        let head = grads.layout().places.lm_head;
+        for rows in self.chunks(targets.weights) {
+            let mut chunk = Chunk::gather(self.config(), &hidden, targets, &rows);
+            let mut logits = self.logits(compute, &weights, &chunk.hidden);
+            let scaled: Vec<f32> = chunk.weights.iter().map(|weight| weight * pass.grad_scale).collect();
+            compute.cpu.cross_entropy_backward(&mut logits, &mut chunk.losses, &chunk.targets, &scaled);
+            chunk.add_to(&mut loss);
+            linear::backward_weight(compute, head, grads, (&logits, &chunk.hidden, rows.len()));
+            let mut d = std::mem::take(&mut chunk.hidden);
+            linear::backward_input(compute, &weights.lm_head, &mut d, &logits, (false, rows.len()));
+            let width = self.config().hidden_size;
+            for (row, d) in rows.iter().zip(d.chunks_exact(width)) {
+                dhidden[row * width..(row + 1) * width].copy_from_slice(d);
+            }
+        }
+        self.backward(compute, &weights, (&tape, batch.tokens), &dhidden, grads);
+        Ok(loss)
+    }
+
+    /// The loss alone, from normalised hidden states `[N, D]`; any weights.
+    pub fn loss_of_hidden(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        hidden: &[f32],
+        targets: Targets<'_>,
+    ) -> LossSum {
+        let mut loss = LossSum::default();
+        for rows in self.chunks(targets.weights) {
+            let mut chunk = Chunk::gather(self.config(), hidden, targets, &rows);
+            let logits = self.logits(compute, weights, &chunk.hidden);
+            chunk.forward(compute.cpu, &logits);
+            chunk.add_to(&mut loss);
+        }
+        loss
+    }
+
+    /// The loss of whole documents from empty caches, without gradients or dropout; any weights.
+    ///
+    /// # Errors
+    /// As [`Decoder::loss_and_gradients`].
+    pub fn loss(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        batch: Batch<'_>,
+        targets: Targets<'_>,
+    ) -> Result<LossSum, ModelError> {
+        self.check_targets(batch, targets)?;
+        let fresh = |rows: &std::ops::Range<usize>| {
+            let mode = crate::CacheMode::Bounded { max_seq_len: rows.len() };
+            crate::KvCache::new(self.config(), mode, rows.len())
+        };
+        let mut caches: Vec<_> = batch.rows.iter().map(fresh).collect();
+        let mut borrowed: Vec<_> = caches.iter_mut().collect();
+        let hidden = self.forward(compute, weights, batch, &mut borrowed)?;
+        Ok(self.loss_of_hidden(compute, weights, &hidden, targets))
+    }
+
+    /// Rows with weight, cut so that a chunk's logits stay small.
+    fn chunks(&self, weights: &[f32]) -> Vec<Vec<usize>> {
+        let rows: Vec<usize> = (0..weights.len()).filter(|row| weights[*row] != 0.0).collect();
+        let chunk = (CHUNK_ELEMENTS / self.config().vocab_size).max(16);
+        rows.chunks(chunk).map(<[usize]>::to_vec).collect()
+    }
+
+    fn check_targets(&self, batch: Batch<'_>, targets: Targets<'_>) -> Result<(), ModelError> {
+        let (n, vocab_size) = (batch.tokens.len(), self.config().vocab_size);
+        for (key, len) in [("targets", targets.targets.len()), ("weights", targets.weights.len())] {
+            if len != n {
+                return Err(ModelError::bad(key, format!("{n} entries, one a token"), len));
+            }
+        }
+        let counted = |row: &usize| targets.weights[*row] != 0.0 && targets.targets[*row] as usize >= vocab_size;
+        match (0..n).find(counted) {
+            Some(index) => Err(ModelError::TokenId { id: targets.targets[index], index, vocab_size }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The rows of one chunk, gathered.
+struct Chunk {
+    hidden: Vec<f32>,
+    targets: Vec<u32>,
+    weights: Vec<f32>,
+    losses: Vec<f32>,
+}
+
+impl Chunk {
+    fn gather(config: &ModelConfig, hidden: &[f32], targets: Targets<'_>, rows: &[usize]) -> Self {
+        let width = config.hidden_size;
+        Self {
+            hidden: rows.iter().flat_map(|row| &hidden[row * width..(row + 1) * width]).copied().collect(),
+            targets: rows.iter().map(|row| targets.targets[*row]).collect(),
+            weights: rows.iter().map(|row| targets.weights[*row]).collect(),
+            losses: vec![0.0; rows.len()],
+        }
+    }
+
+    fn forward(&mut self, cpu: &Cpu, logits: &[f32]) {
+        cpu.cross_entropy(logits, &mut self.losses, &self.targets, &self.weights);
+    }
+
+    fn add_to(&self, loss: &mut LossSum) {
+        for (nats, weight) in self.losses.iter().zip(&self.weights) {
+            loss.nats += f64::from(nats * weight);
+            loss.weight += f64::from(*weight);
+        }
+    }
+}

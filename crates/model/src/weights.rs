@@ -1,0 +1,208 @@
+//! The weights that a forward pass reads: borrowed f32 parameters in training, packed blocks when serving. The
+//! decoder does not know which.
+
+use std::borrow::Cow;
+
+use shakti_kernels::{Cpu, DType, PackedMatrix};
+
+use crate::params::{Place, Parameters};
+use crate::{ModelConfig, ModelError, ParamSpec};
+
+/// A matrix `[out, in]`.
+pub enum Matrix<'a> {
+    /// Row-major f32.
+    Dense(&'a [f32]),
+    /// Repacked for serving, in any stored type.
+    Packed(&'a PackedMatrix),
+}
+
+/// A linear layer's weight `[out, in]` and bias `[out]`.
+pub struct LinearWeight<'a> {
+    pub(crate) matrix: Matrix<'a>,
+    pub(crate) bias: Option<&'a [f32]>,
+}
+
+impl LinearWeight<'_> {
+    /// The f32 values; only training asks, and training weights are dense.
+    pub(crate) fn dense(&self) -> &[f32] {
+        match self.matrix {
+            Matrix::Dense(values) => values,
+            Matrix::Packed(_) => unreachable!("gradients are taken of Weights::dense alone"),
+        }
+    }
+
+    /// Copies rows of an embedding table `[V, D]` into `y [N, D]`.
+    pub(crate) fn embed(&self, cpu: &Cpu, y: &mut [f32], ids: &[u32]) {
+        match self.matrix {
+            Matrix::Dense(table) => cpu.embedding(y, table, ids),
+            Matrix::Packed(table) => {
+                for (row, id) in y.chunks_exact_mut(table.cols()).zip(ids) {
+                    table.dequantize_row(*id as usize, row);
+                }
+            }
+        }
+    }
+}
+
+/// Weight and, for LayerNorm, bias `[D]`.
+pub struct NormWeight<'a> {
+    /// Scale.
+    pub weight: &'a [f32],
+    /// Shift, LayerNorm only.
+    pub bias: Option<&'a [f32]>,
+}
+
+/// Weights of one layer.
+pub struct LayerWeights<'a> {
+    pub(crate) input_norm: NormWeight<'a>,
+    pub(crate) q: LinearWeight<'a>,
+    pub(crate) k: LinearWeight<'a>,
+    pub(crate) v: LinearWeight<'a>,
+    pub(crate) o: LinearWeight<'a>,
+    pub(crate) post_norm: NormWeight<'a>,
+    pub(crate) gate: LinearWeight<'a>,
+    pub(crate) up: LinearWeight<'a>,
+    pub(crate) down: LinearWeight<'a>,
+}
+
+/// Weights of a decoder, borrowed.
+pub struct Weights<'a> {
+    pub(crate) embed: LinearWeight<'a>,
+    pub(crate) layers: Vec<LayerWeights<'a>>,
+    pub(crate) norm: NormWeight<'a>,
+    pub(crate) lm_head: LinearWeight<'a>,
+}
+
+impl<'a> Weights<'a> {
+    /// Dense weights for training.
+    pub fn dense(params: &'a Parameters) -> Self {
+        let slice = |index: usize| params.slice(index);
+        Self::from_places(&params.layout().places, |index| Matrix::Dense(slice(index)), slice)
+    }
+
+    fn from_places(
+        places: &crate::params::Places,
+        matrix: impl Fn(usize) -> Matrix<'a>,
+        vector: impl Fn(usize) -> &'a [f32],
+    ) -> Self {
+        let linear =
+            |place: &Place| LinearWeight { matrix: matrix(place.weight), bias: place.bias.map(&vector) };
+        let norm = |place: &Place| NormWeight { weight: vector(place.weight), bias: place.bias.map(&vector) };
+        let layers = places.layers.iter().map(|layer| LayerWeights {
+            input_norm: norm(&layer.input_norm),
+            q: linear(&layer.q),
+            k: linear(&layer.k),
+            v: linear(&layer.v),
+            o: linear(&layer.o),
+            post_norm: norm(&layer.post_norm),
+            gate: linear(&layer.gate),
+            up: linear(&layer.up),
+            down: linear(&layer.down),
+        });
+        Self {
+            embed: linear(&places.embed),
+            layers: layers.collect(),
+            norm: norm(&places.norm),
+            lm_head: linear(&places.lm_head),
+        }
+    }
+}
+
+/// One stored tensor.
+pub struct TensorData<'a> {
+    /// Stored type.
+    pub dtype: DType,
+    /// Row-major bytes, rows of the last axis contiguous.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+/// Anything that yields tensors by state-dict name in the shape of [`ModelConfig::parameters`]: a checkpoint
+/// folder, a GGUF file, blocks in memory.
+pub trait TensorSource {
+    /// The tensor of `spec`; the source checks its shape.
+    ///
+    /// # Errors
+    /// Whatever the source meets; it should name file and tensor.
+    fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// f32 parameters are a source too, so a model in training can be served from memory.
+impl TensorSource for Parameters {
+    fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>> {
+        let values = self.get(&spec.name).ok_or_else(|| format!("no tensor `{}`", spec.name))?;
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Ok(TensorData { dtype: DType::F32, bytes: Cow::Owned(bytes) })
+    }
+}
+
+/// Weights repacked once at load for the serving kernels.
+pub struct PackedWeights {
+    layout: crate::params::Layout,
+    tensors: Vec<PackedTensor>,
+}
+
+enum PackedTensor {
+    Matrix(PackedMatrix),
+    Vector(Vec<f32>),
+}
+
+impl PackedWeights {
+    /// Reads and repacks every parameter of the configuration.
+    ///
+    /// # Errors
+    /// What the source reports, or a tensor whose bytes do not fit its shape and type.
+    pub fn load(config: &ModelConfig, source: &dyn TensorSource) -> Result<Self, ModelError> {
+        let layout = crate::params::Layout::new(config);
+        let tensors = layout.specs().iter().map(|spec| PackedTensor::load(spec, source)).collect::<Result<_, _>>()?;
+        Ok(Self { layout, tensors })
+    }
+
+    /// The view that a forward pass takes.
+    pub fn weights(&self) -> Weights<'_> {
+        let matrix = |index: usize| match &self.tensors[index] {
+            PackedTensor::Matrix(matrix) => Matrix::Packed(matrix),
+            PackedTensor::Vector(values) => Matrix::Dense(values),
+        };
+        let vector = |index: usize| match &self.tensors[index] {
+            PackedTensor::Vector(values) => values.as_slice(),
+            PackedTensor::Matrix(_) => unreachable!("PackedTensor::load stores one-dimensional tensors as vectors"),
+        };
+        Weights::from_places(&self.layout.places, matrix, vector)
+    }
+
+    /// Bytes of the repacked weights.
+    pub fn bytes(&self) -> usize {
+        let size = |tensor: &PackedTensor| match tensor {
+            PackedTensor::Matrix(matrix) => matrix.bytes(),
+            PackedTensor::Vector(values) => 4 * values.len(),
+        };
+        self.tensors.iter().map(size).sum()
+    }
+}
+
+impl PackedTensor {
+    fn load(spec: &ParamSpec, source: &dyn TensorSource) -> Result<Self, ModelError> {
+        let data = source.tensor(spec).map_err(ModelError::Source)?;
+        let wrong = |error: &dyn std::fmt::Display| ModelError::Tensor {
+            name: spec.name.clone(),
+            expected: format!("{:?} of {}", spec.shape, data.dtype),
+            found: error.to_string(),
+        };
+        match spec.shape.as_slice() {
+            [rows, cols] => {
+                let matrix = PackedMatrix::pack(data.dtype, *rows, *cols, &data.bytes).map_err(|error| wrong(&error))?;
+                Ok(Self::Matrix(matrix))
+            }
+            _ => {
+                let len = spec.num_elements();
+                let expected = data.dtype.row_bytes(len).map_err(|error| wrong(&error))?;
+                if data.bytes.len() != expected {
+                    return Err(wrong(&format_args!("{} bytes, not {expected}", data.bytes.len())));
+                }
+                let mut values = vec![0.0; len];
+                shakti_kernels::blocks::dequantize_row(data.dtype, &data.bytes, &mut values);
+                Ok(Self::Vector(values))
+            }
+        }
+    }
+}
