@@ -1,1 +1,15 @@
-//! Quantization recipes and their report.
+//! Quantization: which tensor gets which format, the blocks themselves, and a report of size and error.
+//!
+//! Formats follow the file types people know from llama.cpp; norms and biases stay float, the embedding (which is
+//! the output head when tied) has a type of its own, and a row that is no whole number of blocks falls back to the
+//! next larger format, all of it stated per tensor.
+
+mod blocks;
+mod error;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use blocks::{QuantizedModel, TensorReport};
+pub use error::QuantError;
+pub use plan::{FileType, TensorPlan, plan, total_bytes};

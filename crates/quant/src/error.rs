@@ -1,0 +1,34 @@
+//! What can go wrong in quantization.
+
+/// An error of the quant crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantError {
+    /// No file type has this name.
+    #[error("unknown quantization type `{name}`; types are {known}")]
+    UnknownType {
+        /// What was asked for.
+        name: String,
+        /// The types there are.
+        known: String,
+    },
+    /// A tensor's bytes do not fit its shape, or it holds values that the format cannot.
+    #[error("tensor `{tensor}`: {cause}")]
+    Blocks {
+        /// State-dict name.
+        tensor: String,
+        /// What is wrong.
+        cause: shakti_kernels::blocks::BlockError,
+    },
+    /// The input is quantized already; quantizing again adds the errors of both.
+    #[error("tensor `{tensor}` is {dtype} already; quantizing a quantized model adds the errors of both")]
+    AlreadyQuantized {
+        /// State-dict name.
+        tensor: String,
+        /// Its stored format.
+        dtype: String,
+    },
+    /// The source could not be read.
+    #[error("{0}")]
+    Source(Box<dyn std::error::Error + Send + Sync>),
+}
