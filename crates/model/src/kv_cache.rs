@@ -7,7 +7,7 @@
 //! inside what is kept. Rotary attention depends only on distances, so instead of re-indexing the whole window
 //! the four sinks alone are rotated to the position just before the window, into one extra slot.
 
-use shakti_kernels::{Cpu, KEY_BLOCK, KvView, RopeAngles};
+use shakti_kernels::{Cpu, KEY_BLOCK, KvTiles, KvView, RopeAngles};
 
 use crate::{LayerType, ModelConfig, ModelError};
 
@@ -133,15 +133,14 @@ impl KvCache {
     }
 
     /// Stores rotated keys and values `[n, K, Hd]` of the next `n` positions in a layer.
-    pub(crate) fn store(&mut self, layer: usize, k: &[f32], v: &[f32]) {
+    pub(crate) fn store(&mut self, cpu: &Cpu, layer: usize, k: &[f32], v: &[f32]) {
         let layer = &mut self.layers[layer];
         let num_kv_heads = layer.k.len() / (layer.num_slots * KEY_BLOCK * self.head_dim);
         let rows = k.len() / (num_kv_heads * self.head_dim);
         let slots: Vec<u32> = (self.position..self.position + rows)
             .map(|position| (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32)
             .collect();
-        let store = shakti_kernels::KvStore { num_blocks: layer.num_slots, num_kv_heads, head_dim: self.head_dim, slots: &slots };
-        shakti_kernels::kv_store(&mut layer.k, &mut layer.v, k, v, &store);
+        cpu.kv_store(layer.tiles(num_kv_heads, self.head_dim), k, v, &slots);
     }
 
     /// Keeps unrotated keys and values of the first tokens, if this call holds any of them.
@@ -167,8 +166,8 @@ impl KvCache {
         let mut k = sinks.k.clone();
         cpu.rope(&mut k, num_kv_heads, &RopeAngles::new(head_dim, rope_theta, &positions), false);
         let slots: Vec<u32> = (0..SINK_TOKENS).map(|sink| ((layer.num_slots - 1) * KEY_BLOCK + sink) as u32).collect();
-        let store = shakti_kernels::KvStore { num_blocks: layer.num_slots, num_kv_heads, head_dim, slots: &slots };
-        shakti_kernels::kv_store(&mut layer.k, &mut layer.v, &k, &sinks.v, &store);
+        let v = sinks.v.clone();
+        cpu.kv_store(layer.tiles(num_kv_heads, head_dim), &k, &v, &slots);
     }
 }
 
@@ -215,6 +214,10 @@ impl LayerCache {
     /// Whether the row at `position` sees all its keys without rotated sinks.
     fn is_plain_at(&self, position: usize) -> bool {
         self.window.is_none_or(|window| position < window)
+    }
+
+    fn tiles(&mut self, num_kv_heads: usize, head_dim: usize) -> KvTiles<'_> {
+        KvTiles { k: &mut self.k, v: &mut self.v, num_blocks: self.num_slots, num_kv_heads, head_dim }
     }
 
     pub(crate) fn view(&self, first_row: usize) -> KvView<'_> {

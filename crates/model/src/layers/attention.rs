@@ -58,7 +58,7 @@ pub(crate) fn forward(
     cpu.rope(&mut q, config.num_attention_heads, sequences.angles, false);
     cpu.rope(&mut k, kv_heads, sequences.angles, false);
     for (cache, rows) in caches.iter_mut().zip(sequences.rows) {
-        cache.store(layer, &k[of(rows)], &v[of(rows)]);
+        cache.store(cpu, layer, &k[of(rows)], &v[of(rows)]);
         cache.place_sinks(cpu, layer, config.rope_theta);
     }
     let plan = plan::plan(config, layer, caches, sequences.rows);

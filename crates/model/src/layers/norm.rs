@@ -1,6 +1,6 @@
 //! RMSNorm (arXiv 1910.07467) or LayerNorm (arXiv 1607.06450) over rows `[N, D]`.
 
-use shakti_kernels::{Cpu, LayerNormBackward, LayerNormForward};
+use shakti_kernels::{Cpu, LayerNormGrads, LayerNormOutput};
 
 use crate::params::{Place, Parameters};
 use crate::weights::NormWeight;
@@ -22,7 +22,7 @@ pub(crate) fn forward(cpu: &Cpu, weight: &NormWeight<'_>, x: &[f32], eps: f32) -
         Some(bias) => {
             stats.mean = vec![0.0; rows];
             let NormStats { rstd, mean } = &mut stats;
-            cpu.layer_norm(LayerNormForward { y: &mut y, mean, rstd, x, weight: weight.weight, bias, eps });
+            cpu.layer_norm(LayerNormOutput { y: &mut y, mean, rstd }, x, weight.weight, bias, eps);
         }
     }
     (y, stats)
@@ -43,6 +43,6 @@ pub(crate) fn backward(
     let mut dbias = grads.slice(bias).to_vec();
     let dweight = grads.slice_mut(place.weight);
     let NormStats { rstd, mean } = stats;
-    cpu.layer_norm_backward(LayerNormBackward { dx, dweight, dbias: &mut dbias, dy, x, weight: weight.weight, mean, rstd });
+    cpu.layer_norm_backward(LayerNormGrads { dx, dweight, dbias: &mut dbias }, dy, x, weight.weight, mean, rstd);
     grads.slice_mut(bias).copy_from_slice(&dbias);
 }
