@@ -105,7 +105,8 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// Attention pattern of each layer.
     pub layer_types: Vec<LayerType>,
-    /// Keys visible in sliding layers, the current one included; in tokens.
+    /// Keys visible in sliding layers, the current one included; in tokens. `max_position_embeddings` where no
+    /// layer slides.
     pub sliding_window: usize,
     /// Pattern of block-sparse layers.
     pub block_sparse: BlockSparse,
@@ -254,7 +255,11 @@ impl ModelConfig {
             }
         }
         if !(0.0..1.0).contains(&self.hidden_dropout) {
-            return Err(ModelError::bad("hidden_dropout", "0 up to but not including 1", self.hidden_dropout));
+            return Err(ModelError::bad(
+                "hidden_dropout",
+                "0 up to but not including 1",
+                self.hidden_dropout,
+            ));
         }
         let ids = self.bos_token_id.iter().chain(&self.eos_token_ids).chain(&self.pad_token_id);
         if let Some(id) = ids.into_iter().find(|id| **id as usize >= self.vocab_size) {
@@ -265,9 +270,14 @@ impl ModelConfig {
 
     fn validate_lists(&self) -> Result<(), ModelError> {
         let layers = self.num_hidden_layers;
-        for (key, len) in [("num_kv_heads", self.num_kv_heads.len()), ("layer_types", self.layer_types.len())] {
+        for (key, len) in [("num_kv_heads", self.num_kv_heads.len()), ("layer_types", self.layer_types.len())]
+        {
             if len != layers {
-                return Err(ModelError::bad(key, format!("{layers} entries, one a layer"), format!("{len} entries")));
+                return Err(ModelError::bad(
+                    key,
+                    format!("{layers} entries, one a layer"),
+                    format!("{len} entries"),
+                ));
             }
         }
         for &kv_heads in &self.num_kv_heads {
@@ -277,7 +287,11 @@ impl ModelConfig {
             }
         }
         if self.block_sparse.local_blocks > 1024 || self.block_sparse.random_blocks > 1024 {
-            return Err(ModelError::bad("block_sparse", "at most 1024 blocks of a kind", format!("{:?}", self.block_sparse)));
+            return Err(ModelError::bad(
+                "block_sparse",
+                "at most 1024 blocks of a kind",
+                format!("{:?}", self.block_sparse),
+            ));
         }
         Ok(())
     }

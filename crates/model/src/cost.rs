@@ -21,8 +21,12 @@ impl Cost {
         let parameters: u64 = config.parameters().iter().map(|spec| spec.num_elements() as u64).sum();
         let table = (config.vocab_size * config.hidden_size) as u64;
         let per_token = parameters - if config.tie_word_embeddings { 0 } else { table };
-        let norms: u64 =
-            config.parameters().iter().filter(|spec| spec.shape.len() == 1).map(|spec| spec.num_elements() as u64).sum();
+        let norms: u64 = config
+            .parameters()
+            .iter()
+            .filter(|spec| spec.shape.len() == 1)
+            .map(|spec| spec.num_elements() as u64)
+            .sum();
         let kv_heads: usize = config.num_kv_heads.iter().sum();
         Self {
             parameters,

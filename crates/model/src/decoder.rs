@@ -77,7 +77,11 @@ impl Decoder {
     ) -> Result<Vec<f32>, ModelError> {
         self.check(batch)?;
         if batch.rows.len() != caches.len() {
-            return Err(ModelError::bad("caches", format!("{}, one a sequence", batch.rows.len()), caches.len()));
+            return Err(ModelError::bad(
+                "caches",
+                format!("{}, one a sequence", batch.rows.len()),
+                caches.len(),
+            ));
         }
         for (cache, rows) in caches.iter().zip(batch.rows) {
             cache.reserve(rows.len())?;
@@ -145,14 +149,29 @@ impl Decoder {
         let places = &layout.places;
         let sequences = Sequences { rows: &tape.rows, angles: &tape.angles };
         let mut dx = vec![0.0; dhidden.len()];
-        norm::backward(compute.cpu, &weights.norm, places.norm, (&mut dx, dhidden), (&tape.x, &tape.stats), grads);
+        norm::backward(
+            compute.cpu,
+            &weights.norm,
+            places.norm,
+            (&mut dx, dhidden),
+            (&tape.x, &tape.stats),
+            grads,
+        );
         for (layer, (attention, mlp)) in tape.layers.iter().enumerate().rev() {
             let (layer_weights, layer_places) = (&weights.layers[layer], &places.layers[layer]);
             let place = (layer, tape.dropout);
             let kept = (mlp, layer, tape.dropout);
             mlp::backward(compute, &self.config, layer_weights, layer_places, &mut dx, kept, grads);
             let kept = (attention, &sequences, tape.caches.as_slice());
-            attention::backward(compute, &self.config, (layer_weights, layer_places), &mut dx, kept, place, grads);
+            attention::backward(
+                compute,
+                &self.config,
+                (layer_weights, layer_places),
+                &mut dx,
+                kept,
+                place,
+                grads,
+            );
         }
         compute.cpu.embedding_backward(grads.slice_mut(places.embed.weight), &dx, tokens);
     }
@@ -169,8 +188,11 @@ impl Decoder {
     }
 
     fn angles(&self, rows: &[Range<usize>], starts: impl Iterator<Item = usize>) -> RopeAngles {
-        let positions: Vec<i64> =
-            rows.iter().zip(starts).flat_map(|(rows, start)| (start..start + rows.len()).map(|p| p as i64)).collect();
+        let positions: Vec<i64> = rows
+            .iter()
+            .zip(starts)
+            .flat_map(|(rows, start)| (start..start + rows.len()).map(|p| p as i64))
+            .collect();
         RopeAngles::new(self.config.head_dim, self.config.rope_theta, &positions)
     }
 
@@ -182,7 +204,11 @@ impl Decoder {
         let mut end = 0;
         for rows in batch.rows {
             if rows.start != end || rows.is_empty() {
-                return Err(ModelError::bad("rows", format!("a non-empty range from {end}"), format!("{rows:?}")));
+                return Err(ModelError::bad(
+                    "rows",
+                    format!("a non-empty range from {end}"),
+                    format!("{rows:?}"),
+                ));
             }
             end = rows.end;
         }

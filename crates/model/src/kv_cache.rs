@@ -60,7 +60,8 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache for calls of at most `max_chunk` tokens.
     pub fn new(config: &ModelConfig, mode: CacheMode, max_chunk: usize) -> Self {
-        let layers = (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, mode, max_chunk));
+        let layers =
+            (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, mode, max_chunk));
         Self { layers: layers.collect(), mode, position: 0, max_chunk, head_dim: config.head_dim }
     }
 
@@ -73,7 +74,9 @@ impl KvCache {
     pub fn next_chunk(&self) -> usize {
         match self.mode {
             CacheMode::Bounded { max_seq_len } => self.max_chunk.min(max_seq_len - self.position),
-            CacheMode::Streaming { .. } if self.layers.iter().all(|layer| layer.is_plain_at(self.position)) => {
+            CacheMode::Streaming { .. }
+                if self.layers.iter().all(|layer| layer.is_plain_at(self.position)) =>
+            {
                 // Up to the row at which the first sink leaves a window, rows need no rotated sinks.
                 let plain = self.layers.iter().filter_map(|layer| layer.window).min().unwrap_or(usize::MAX);
                 self.max_chunk.min(plain - self.position)
@@ -100,7 +103,11 @@ impl KvCache {
         };
         let earliest = self.layers.iter().map(reach).max().unwrap_or(0);
         if position > self.position || (position < earliest && position != 0) {
-            return Err(ModelError::bad("cache position", format!("{earliest} to {}", self.position), position));
+            return Err(ModelError::bad(
+                "cache position",
+                format!("{earliest} to {}", self.position),
+                position,
+            ));
         }
         self.position = position;
         Ok(())
@@ -138,7 +145,9 @@ impl KvCache {
         let num_kv_heads = layer.k.len() / (layer.num_slots * KEY_BLOCK * self.head_dim);
         let rows = k.len() / (num_kv_heads * self.head_dim);
         let slots: Vec<u32> = (self.position..self.position + rows)
-            .map(|position| (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32)
+            .map(|position| {
+                (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32
+            })
             .collect();
         cpu.kv_store(layer.tiles(num_kv_heads, self.head_dim), k, v, &slots);
     }
@@ -165,7 +174,8 @@ impl KvCache {
         let num_kv_heads = sinks.k.len() / (SINK_TOKENS * head_dim);
         let mut k = sinks.k.clone();
         cpu.rope(&mut k, num_kv_heads, &RopeAngles::new(head_dim, rope_theta, &positions), false);
-        let slots: Vec<u32> = (0..SINK_TOKENS).map(|sink| ((layer.num_slots - 1) * KEY_BLOCK + sink) as u32).collect();
+        let slots: Vec<u32> =
+            (0..SINK_TOKENS).map(|sink| ((layer.num_slots - 1) * KEY_BLOCK + sink) as u32).collect();
         let v = sinks.v.clone();
         cpu.kv_store(layer.tiles(num_kv_heads, head_dim), &k, &v, &slots);
     }
@@ -177,7 +187,9 @@ impl LayerCache {
         let window = match (config.layer_types[index], mode) {
             (LayerType::SlidingAttention, CacheMode::Bounded { .. }) => Some(config.sliding_window),
             (_, CacheMode::Bounded { .. }) => None,
-            (LayerType::SlidingAttention, CacheMode::Streaming { window }) => Some(config.sliding_window.min(window)),
+            (LayerType::SlidingAttention, CacheMode::Streaming { window }) => {
+                Some(config.sliding_window.min(window))
+            }
             (LayerType::FullAttention, CacheMode::Streaming { window }) => Some(window),
             (LayerType::BlockSparseAttention, CacheMode::Streaming { window }) => {
                 Some(window.min(config.block_sparse.reach()))
@@ -191,7 +203,8 @@ impl LayerCache {
         let ring = window.map_or(usize::MAX, |window| (window + max_chunk).div_ceil(KEY_BLOCK) + 1);
         let num_slots = bounded.min(ring) + usize::from(streaming);
         let row = config.num_kv_heads[index] * config.head_dim;
-        let sinks = streaming.then(|| Sinks { k: vec![0.0; SINK_TOKENS * row], v: vec![0.0; SINK_TOKENS * row] });
+        let sinks =
+            streaming.then(|| Sinks { k: vec![0.0; SINK_TOKENS * row], v: vec![0.0; SINK_TOKENS * row] });
         let len = num_slots * KEY_BLOCK * row;
         Self { k: vec![0.0; len], v: vec![0.0; len], num_slots, window, sinks }
     }

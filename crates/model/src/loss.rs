@@ -137,7 +137,8 @@ impl Decoder {
                 return Err(ModelError::bad(key, format!("{n} entries, one a token"), len));
             }
         }
-        let counted = |row: &usize| targets.weights[*row] != 0.0 && targets.targets[*row] as usize >= vocab_size;
+        let counted =
+            |row: &usize| targets.weights[*row] != 0.0 && targets.targets[*row] as usize >= vocab_size;
         match (0..n).find(counted) {
             Some(index) => Err(ModelError::TokenId { id: targets.targets[index], index, vocab_size }),
             None => Ok(()),

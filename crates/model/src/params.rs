@@ -138,7 +138,8 @@ impl Parameters {
             if spec.name.ends_with("norm.weight") {
                 values.fill(1.0);
             } else if spec.shape.len() == 2 {
-                let residual = ["o_proj.weight", "down_proj.weight"].iter().any(|end| spec.name.ends_with(end));
+                let residual =
+                    ["o_proj.weight", "down_proj.weight"].iter().any(|end| spec.name.ends_with(end));
                 let deviation = config.initializer_range * if residual { residual_scale } else { 1.0 };
                 fill_normal(values, deviation, crate::rng::mix(seed ^ crate::rng::mix(index as u64)));
             }

@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
-use shakti_kernels::{Cpu, DType, PackedMatrix};
+use shakti_kernels::blocks::{DType, dequantize_row};
+use shakti_kernels::{Cpu, PackedMatrix};
 
-use crate::params::{Place, Parameters};
+use crate::params::{Parameters, Place};
 use crate::{ModelConfig, ModelError, ParamSpec};
 
 /// A matrix `[out, in]`.
@@ -153,7 +154,8 @@ impl PackedWeights {
     /// What the source reports, or a tensor whose bytes do not fit its shape and type.
     pub fn load(config: &ModelConfig, source: &dyn TensorSource) -> Result<Self, ModelError> {
         let layout = crate::params::Layout::new(config);
-        let tensors = layout.specs().iter().map(|spec| PackedTensor::load(spec, source)).collect::<Result<_, _>>()?;
+        let tensors =
+            layout.specs().iter().map(|spec| PackedTensor::load(spec, source)).collect::<Result<_, _>>()?;
         Ok(Self { layout, tensors })
     }
 
@@ -165,7 +167,9 @@ impl PackedWeights {
         };
         let vector = |index: usize| match &self.tensors[index] {
             PackedTensor::Vector(values) => values.as_slice(),
-            PackedTensor::Matrix(_) => unreachable!("PackedTensor::load stores one-dimensional tensors as vectors"),
+            PackedTensor::Matrix(_) => {
+                unreachable!("PackedTensor::load stores one-dimensional tensors as vectors")
+            }
         };
         Weights::from_places(&self.layout.places, matrix, vector)
     }
@@ -173,7 +177,7 @@ impl PackedWeights {
     /// Bytes of the repacked weights.
     pub fn bytes(&self) -> usize {
         let size = |tensor: &PackedTensor| match tensor {
-            PackedTensor::Matrix(matrix) => matrix.bytes(),
+            PackedTensor::Matrix(matrix) => matrix.num_bytes(),
             PackedTensor::Vector(values) => 4 * values.len(),
         };
         self.tensors.iter().map(size).sum()
@@ -190,17 +194,14 @@ impl PackedTensor {
         };
         match spec.shape.as_slice() {
             [rows, cols] => {
-                let matrix = PackedMatrix::pack(data.dtype, *rows, *cols, &data.bytes).map_err(|error| wrong(&error))?;
+                let matrix = PackedMatrix::pack(data.dtype, *rows, *cols, &data.bytes)
+                    .map_err(|error| wrong(&error))?;
                 Ok(Self::Matrix(matrix))
             }
             _ => {
                 let len = spec.num_elements();
-                let expected = data.dtype.row_bytes(len).map_err(|error| wrong(&error))?;
-                if data.bytes.len() != expected {
-                    return Err(wrong(&format_args!("{} bytes, not {expected}", data.bytes.len())));
-                }
                 let mut values = vec![0.0; len];
-                shakti_kernels::blocks::dequantize_row(data.dtype, &data.bytes, &mut values);
+                dequantize_row(data.dtype, &data.bytes, &mut values).map_err(|error| wrong(&error))?;
                 Ok(Self::Vector(values))
             }
         }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use shakti_kernels::{Cpu, DType, blocks};
+use shakti_kernels::Cpu;
+use shakti_kernels::blocks::{self, DType};
 use shakti_model::{ParamSpec, TensorData, TensorSource};
 
 use crate::{QuantError, TensorPlan};
@@ -69,7 +70,8 @@ impl QuantizedModel {
 
 impl TensorSource for QuantizedModel {
     fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>> {
-        let (dtype, bytes) = self.tensors.get(&spec.name).ok_or_else(|| format!("no tensor `{}`", spec.name))?;
+        let (dtype, bytes) =
+            self.tensors.get(&spec.name).ok_or_else(|| format!("no tensor `{}`", spec.name))?;
         Ok(TensorData { dtype: *dtype, bytes: Cow::Borrowed(bytes) })
     }
 }
@@ -78,7 +80,11 @@ impl TensorSource for QuantizedModel {
 const ROWS_PER_TASK: usize = 64;
 
 /// Converts row by row; rows are independent, so any number of threads gives the same bytes.
-fn convert(cpu: &Cpu, data: &TensorData<'_>, plan: &TensorPlan) -> Result<(Vec<u8>, f64), blocks::BlockError> {
+fn convert(
+    cpu: &Cpu,
+    data: &TensorData<'_>,
+    plan: &TensorPlan,
+) -> Result<(Vec<u8>, f64), blocks::BlockError> {
     let cols = *plan.spec.shape.last().unwrap_or(&1);
     let rows = plan.spec.num_elements() / cols.max(1);
     let expected = data.dtype.matrix_bytes(rows, cols)?;

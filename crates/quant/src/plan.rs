@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use shakti_kernels::DType;
+use shakti_kernels::blocks::DType;
 use shakti_model::{ModelConfig, ParamSpec};
 
 use crate::QuantError;
@@ -115,14 +115,21 @@ pub fn plan(config: &ModelConfig, kind: FileType, embedding: Option<DType>) -> V
     config.parameters().into_iter().map(|spec| tensor_plan(config, kind, embedding, spec)).collect()
 }
 
-fn tensor_plan(config: &ModelConfig, kind: FileType, embedding: Option<DType>, spec: ParamSpec) -> TensorPlan {
+fn tensor_plan(
+    config: &ModelConfig,
+    kind: FileType,
+    embedding: Option<DType>,
+    spec: ParamSpec,
+) -> TensorPlan {
     let [_, cols] = spec.shape[..] else {
         // Norms and biases are a thousandth of the weights and every product passes through them.
         return TensorPlan { bytes: 4 * spec.num_elements(), spec, dtype: DType::F32, wanted: None };
     };
     let wanted = match spec.name.as_str() {
         "lm_head.weight" => embedding.unwrap_or(kind.default_embedding()),
-        "model.embed_tokens.weight" if config.tie_word_embeddings => embedding.unwrap_or(kind.default_embedding()),
+        "model.embed_tokens.weight" if config.tie_word_embeddings => {
+            embedding.unwrap_or(kind.default_embedding())
+        }
         "model.embed_tokens.weight" => embedding.unwrap_or(kind.base),
         name => {
             let layer = name.split('.').nth(2).and_then(|index| index.parse().ok()).unwrap_or(0);

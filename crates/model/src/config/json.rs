@@ -7,9 +7,22 @@ use crate::{KEY_BLOCK, ModelError};
 
 /// Keys that do not change what the model computes.
 const INERT: &[&str] = &[
-    "_name_or_path", "architectures", "dtype", "name", "return_dict", "torch_dtype",
-    "transformers_version", "use_cache", "_attn_implementation", "output_attentions", "output_hidden_states",
-    "chunk_size_feed_forward", "is_encoder_decoder", "id2label", "label2id", "problem_type",
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "name",
+    "return_dict",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "_attn_implementation",
+    "output_attentions",
+    "output_hidden_states",
+    "chunk_size_feed_forward",
+    "is_encoder_decoder",
+    "id2label",
+    "label2id",
+    "problem_type",
 ];
 
 /// Keys that must hold one value because no other is implemented.
@@ -39,17 +52,23 @@ impl Keys {
     }
 
     fn f64(&mut self, key: &str) -> Result<Option<f64>, ModelError> {
-        self.take(key).map(|value| value.as_f64().ok_or_else(|| ModelError::bad(key, "a number", &value))).transpose()
+        self.take(key)
+            .map(|value| value.as_f64().ok_or_else(|| ModelError::bad(key, "a number", &value)))
+            .transpose()
     }
 
     fn bool(&mut self, key: &str) -> Result<Option<bool>, ModelError> {
         let value = self.take(key);
-        value.map(|value| value.as_bool().ok_or_else(|| ModelError::bad(key, "true or false", &value))).transpose()
+        value
+            .map(|value| value.as_bool().ok_or_else(|| ModelError::bad(key, "true or false", &value)))
+            .transpose()
     }
 
     fn string(&mut self, key: &str) -> Result<Option<String>, ModelError> {
         self.take(key)
-            .map(|value| value.as_str().map(String::from).ok_or_else(|| ModelError::bad(key, "a string", &value)))
+            .map(|value| {
+                value.as_str().map(String::from).ok_or_else(|| ModelError::bad(key, "a string", &value))
+            })
             .transpose()
     }
 
@@ -68,7 +87,10 @@ impl Keys {
             Some(single) => vec![single],
         };
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        values.iter().map(|value| id(value).ok_or_else(|| ModelError::bad(key, "a token id", value))).collect()
+        values
+            .iter()
+            .map(|value| id(value).ok_or_else(|| ModelError::bad(key, "a token id", value)))
+            .collect()
     }
 
     fn token_id(&mut self, key: &str) -> Result<Option<u32>, ModelError> {
@@ -128,10 +150,15 @@ fn read_rope(keys: &mut Keys) -> Result<f64, ModelError> {
         theta = inner.f64("rope_theta")?.or(theta);
         inner.take("partial_rotary_factor").map_or(Ok(()), |value| {
             let whole = value.as_f64() == Some(1.0);
-            whole.then_some(()).ok_or_else(|| ModelError::bad("rope_parameters.partial_rotary_factor", "1", value))
+            whole
+                .then_some(())
+                .ok_or_else(|| ModelError::bad("rope_parameters.partial_rotary_factor", "1", value))
         })?;
         if let Some((key, value)) = inner.0.into_iter().next() {
-            return Err(ModelError::UnknownKey { key: format!("rope_parameters.{key}"), found: value.to_string() });
+            return Err(ModelError::UnknownKey {
+                key: format!("rope_parameters.{key}"),
+                found: value.to_string(),
+            });
         }
     }
     // The default of Transformers' LlamaConfig.
@@ -226,7 +253,9 @@ fn read_block_sparse(keys: &mut Keys) -> Result<BlockSparse, ModelError> {
         }
     }
     let seed = inner.take("seed").map(|value| {
-        value.as_u64().ok_or_else(|| ModelError::bad("block_sparse.seed", "a whole number below 2^64", &value))
+        value
+            .as_u64()
+            .ok_or_else(|| ModelError::bad("block_sparse.seed", "a whole number below 2^64", &value))
     });
     let pattern = BlockSparse {
         local_blocks: inner.usize("local_blocks")?.unwrap_or(default.local_blocks),

@@ -37,7 +37,7 @@ fn base(layers: usize, hidden: usize, ffn: usize, heads: usize, head_dim: usize)
         rope_theta: 500_000.0,
         tie_word_embeddings: true,
         layer_types: vec![LayerType::FullAttention; layers],
-        sliding_window: 1024,
+        sliding_window: 4096,
         block_sparse: BlockSparse::default(),
         attention_bias: false,
         mlp_bias: false,
@@ -71,6 +71,7 @@ fn sliding_100m() -> ModelConfig {
     let mut config = base(10, 640, 2560, 10, 64);
     config.num_kv_heads = outer_inner(10, 5, 2);
     config.layer_types = vec![LayerType::SlidingAttention; 10];
+    config.sliding_window = 1024;
     config
 }
 
@@ -78,6 +79,7 @@ fn sliding_250m() -> ModelConfig {
     let mut config = base(16, 1024, 2816, 16, 64);
     config.num_kv_heads = outer_inner(16, 8, 4);
     config.layer_types = vec![LayerType::SlidingAttention; 16];
+    config.sliding_window = 1024;
     config
 }
 

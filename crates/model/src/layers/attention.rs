@@ -67,7 +67,8 @@ pub(crate) fn forward(
     let views: Vec<_> =
         caches.iter().zip(sequences.rows).map(|(cache, rows)| cache.layers[layer].view(rows.start)).collect();
     cpu.attention(&mut out, &mut lse, &q, &views, &plan);
-    let mut projected = linear::forward(compute, &weights.o, &out, config.num_attention_heads * config.head_dim);
+    let mut projected =
+        linear::forward(compute, &weights.o, &out, config.num_attention_heads * config.head_dim);
     Dropout::apply(dropout, cpu, &mut projected, layer, Branch::Attention);
     let tape = keep.then(|| AttentionTape { x: x.to_vec(), stats, q, out, lse, plan });
     cpu.add(x, &projected);
@@ -97,14 +98,21 @@ pub(crate) fn backward(
     let views: Vec<_> =
         caches.iter().zip(sequences.rows).map(|(cache, rows)| cache.layers[layer].view(rows.start)).collect();
     let saved = AttentionSaved { dout: &dout, out: &tape.out, lse: &tape.lse, q: &tape.q };
-    cpu.attention_backward(AttentionGrads { dq: &mut dq, dk: &mut dk, dv: &mut dv }, saved, &views, &tape.plan);
+    cpu.attention_backward(
+        AttentionGrads { dq: &mut dq, dk: &mut dk, dv: &mut dv },
+        saved,
+        &views,
+        &tape.plan,
+    );
     cpu.rope(&mut dq, config.num_attention_heads, sequences.angles, true);
     cpu.rope(&mut dk, config.num_kv_heads[layer], sequences.angles, true);
 
     let (h, _) = norm::forward(cpu, &weights.input_norm, &tape.x, config.norm_eps);
     let mut dh = vec![0.0; h.len()];
     for (index, (place, weight, grad)) in
-        [(places.q, &weights.q, &dq), (places.k, &weights.k, &dk), (places.v, &weights.v, &dv)].into_iter().enumerate()
+        [(places.q, &weights.q, &dq), (places.k, &weights.k, &dk), (places.v, &weights.v, &dv)]
+            .into_iter()
+            .enumerate()
     {
         linear::backward_weight(compute, place, grads, (grad, &h, rows));
         linear::backward_input(compute, weight, &mut dh, grad, (index > 0, rows));

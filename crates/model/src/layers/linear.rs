@@ -7,7 +7,12 @@ use crate::params::{Parameters, Place};
 use crate::weights::{LinearWeight, Matrix};
 
 /// `y [N, out] = x [N, in] W^T + b`.
-pub(crate) fn forward(compute: Compute<'_>, weight: &LinearWeight<'_>, x: &[f32], in_features: usize) -> Vec<f32> {
+pub(crate) fn forward(
+    compute: Compute<'_>,
+    weight: &LinearWeight<'_>,
+    x: &[f32],
+    in_features: usize,
+) -> Vec<f32> {
     let (cpu, rows) = (compute.cpu, x.len() / in_features);
     let mut y = match weight.matrix {
         Matrix::Dense(w) => {

@@ -2,7 +2,7 @@
 
 use shakti_kernels::{Cpu, LayerNormGrads, LayerNormOutput};
 
-use crate::params::{Place, Parameters};
+use crate::params::{Parameters, Place};
 use crate::weights::NormWeight;
 
 /// What the backward pass needs of each row; `mean` is empty for RMSNorm.
@@ -43,6 +43,13 @@ pub(crate) fn backward(
     let mut dbias = grads.slice(bias).to_vec();
     let dweight = grads.slice_mut(place.weight);
     let NormStats { rstd, mean } = stats;
-    cpu.layer_norm_backward(LayerNormGrads { dx, dweight, dbias: &mut dbias }, dy, x, weight.weight, mean, rstd);
+    cpu.layer_norm_backward(
+        LayerNormGrads { dx, dweight, dbias: &mut dbias },
+        dy,
+        x,
+        weight.weight,
+        mean,
+        rstd,
+    );
     grads.slice_mut(bias).copy_from_slice(&dbias);
 }

@@ -93,7 +93,12 @@ fn push_blocks(
     if let Some(window) = layer.window.filter(|window| cache.is_streaming() && tile.position >= *window) {
         // Sinks that have left the window; the others are still among its keys.
         let num_keys = SINK_TOKENS.min(tile.position + 1 - window) as u32;
-        key_blocks.push(KeyBlock { slot: layer.sink_slot() as u32, first_position: 0, num_keys, unmasked: true });
+        key_blocks.push(KeyBlock {
+            slot: layer.sink_slot() as u32,
+            first_position: 0,
+            num_keys,
+            unmasked: true,
+        });
     }
     for &block in visible {
         let first = block * KEY_BLOCK;

@@ -21,7 +21,8 @@ pub fn path(name: &str) -> PathBuf {
 impl Golden {
     pub fn load(name: &str) -> Self {
         let folder = path(name);
-        let config = ModelConfig::from_json(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
+        let config =
+            ModelConfig::from_json(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
         let mut params = Parameters::zeros(Arc::new(Layout::new(&config)));
         let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();

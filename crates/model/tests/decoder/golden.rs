@@ -1,10 +1,8 @@
 //! Logits, loss and every gradient against PyTorch and Transformers (`golden/`, scripts in `reference/`).
 
-mod common;
-
 use std::ops::Range;
 
-use common::{Golden, machines, relative};
+use crate::common::{Golden, machines, relative};
 use shakti_kernels::{Cpu, Precision};
 use shakti_model::{
     Batch, CacheMode, Compute, Decoder, KvCache, PackedWeights, Parameters, Targets, TrainPass, Weights,
@@ -27,10 +25,18 @@ fn f32_compute(cpu: &Cpu) -> Compute<'_> {
 }
 
 /// Logits of chosen rows, through fresh caches.
-fn logits(cpu: &Cpu, config: &shakti_model::ModelConfig, weights: &Weights<'_>, ids: &[u32], lengths: &[u32]) -> Vec<f32> {
+fn logits(
+    cpu: &Cpu,
+    config: &shakti_model::ModelConfig,
+    weights: &Weights<'_>,
+    ids: &[u32],
+    lengths: &[u32],
+) -> Vec<f32> {
     let decoder = Decoder::new(config.clone()).unwrap();
     let rows = rows_of(lengths);
-    let fresh = |rows: &Range<usize>| KvCache::new(config, CacheMode::Bounded { max_seq_len: rows.len() }, rows.len());
+    let fresh = |rows: &Range<usize>| {
+        KvCache::new(config, CacheMode::Bounded { max_seq_len: rows.len() }, rows.len())
+    };
     let mut caches: Vec<KvCache> = rows.iter().map(fresh).collect();
     let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
     let batch = Batch { tokens: ids, rows: &rows };
@@ -51,11 +57,13 @@ fn logits_and_gradients_equal_pytorch() {
         let golden = Golden::load(name);
         let (ids, lengths) = (golden.ids("input_ids"), golden.ids("document_lengths"));
         let (targets, weights) = (golden.ids("targets"), golden.floats("loss_weights"));
-        let expected_loss: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(common::path(name).join("expect.json")).unwrap()).unwrap();
+        let expected_loss: serde_json::Value = serde_json::from_str(
+            &std::fs::read_to_string(crate::common::path(name).join("expect.json")).unwrap(),
+        )
+        .unwrap();
         let expected_loss = expected_loss["mean_masked_loss"]["float64"].as_f64().unwrap();
         for cpu in machines() {
-            let what = format!("{name}, {} with {} threads", cpu.kernels.name, cpu.pool.threads());
+            let what = format!("{name}, {} with {} threads", cpu.kernels.name(), cpu.pool.threads());
             let dense = Weights::dense(&golden.params);
             let all = logits(&cpu, &golden.config, &dense, &ids, &lengths);
             let some = chosen(&all, &golden.ids("logit_rows"), golden.config.vocab_size);
@@ -71,9 +79,14 @@ fn logits_and_gradients_equal_pytorch() {
             let loss = decoder
                 .loss_and_gradients(f32_compute(&cpu), &golden.params, (batch, wanted), pass, &mut grads)
                 .unwrap();
-            assert!((loss.mean() - expected_loss).abs() < 1e-6 * expected_loss, "{what}: loss {}", loss.mean());
+            assert!(
+                (loss.mean() - expected_loss).abs() < 1e-6 * expected_loss,
+                "{what}: loss {}",
+                loss.mean()
+            );
             for spec in grads.layout().specs() {
-                let error = relative(grads.get(&spec.name).unwrap(), &golden.floats(&format!("grad.{}", spec.name)));
+                let error =
+                    relative(grads.get(&spec.name).unwrap(), &golden.floats(&format!("grad.{}", spec.name)));
                 assert!(error < 2.0 * TOLERANCE, "{what}: gradient of {} differs by {error}", spec.name);
             }
         }
@@ -90,7 +103,7 @@ fn a_folder_that_transformers_wrote_gives_its_logits() {
             for weights in [Weights::dense(&golden.params), packed.weights()] {
                 let all = logits(&cpu, &golden.config, &weights, &ids, &[ids.len() as u32]);
                 let error = relative(&all, &golden.floats("logits"));
-                assert!(error < TOLERANCE, "{name}, {}: logits differ by {error}", cpu.kernels.name);
+                assert!(error < TOLERANCE, "{name}, {}: logits differ by {error}", cpu.kernels.name());
             }
         }
     }
@@ -98,7 +111,7 @@ fn a_folder_that_transformers_wrote_gives_its_logits() {
 
 #[test]
 fn block_sparse_tables_equal_the_second_implementation() {
-    let text = std::fs::read_to_string(common::path("attention_masks/block_sparse.json")).unwrap();
+    let text = std::fs::read_to_string(crate::common::path("attention_masks/block_sparse.json")).unwrap();
     let golden: serde_json::Value = serde_json::from_str(&text).unwrap();
     let tables = golden["tables"].as_array().unwrap();
     assert!(tables.len() >= 8);
@@ -107,8 +120,12 @@ fn block_sparse_tables_equal_the_second_implementation() {
         let pattern = shakti_model::BlockSparse { seed: number("seed"), ..Default::default() };
         for (block, expected) in table["visible_blocks"].as_array().unwrap().iter().enumerate() {
             let expected: Vec<usize> = serde_json::from_value(expected.clone()).unwrap();
-            let visible =
-                shakti_model::visible_blocks(&pattern, number("layer") as usize, number("kv_head") as usize, block);
+            let visible = shakti_model::visible_blocks(
+                &pattern,
+                number("layer") as usize,
+                number("kv_head") as usize,
+                block,
+            );
             assert_eq!(visible, expected, "{table} block {block}");
         }
     }

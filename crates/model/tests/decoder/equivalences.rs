@@ -1,15 +1,13 @@
 //! What must be the same: prefill and decode, alone and batched, rings and full caches, patterns and dense
 //! attention within their reach, streaming and bounded caches.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{machines, relative};
+use crate::common::{machines, relative};
 use shakti_kernels::{Cpu, Precision};
 use shakti_model::{
-    Batch, CacheMode, Compute, Decoder, KvCache, LayerType, Layout, ModelConfig, PackedWeights, Parameters, Weights,
-    preset,
+    Batch, CacheMode, Compute, Decoder, KvCache, LayerType, Layout, ModelConfig, PackedWeights, Parameters,
+    Weights, preset,
 };
 
 fn small(layer_types: &[LayerType], window: usize) -> ModelConfig {
@@ -33,7 +31,14 @@ fn ids(len: usize) -> Vec<u32> {
 }
 
 /// Logits `[N, V]` of one sequence fed in calls of the given lengths, and of `beside` more sequences in each call.
-fn run(cpu: &Cpu, config: &ModelConfig, weights: &Weights<'_>, calls: &[&[u32]], mode: CacheMode, beside: usize) -> Vec<f32> {
+fn run(
+    cpu: &Cpu,
+    config: &ModelConfig,
+    weights: &Weights<'_>,
+    calls: &[&[u32]],
+    mode: CacheMode,
+    beside: usize,
+) -> Vec<f32> {
     let decoder = Decoder::new(config.clone()).unwrap();
     let compute = Compute { cpu, precision: Precision::F32 };
     let longest = calls.iter().map(|call| call.len()).max().unwrap();
@@ -46,7 +51,8 @@ fn run(cpu: &Cpu, config: &ModelConfig, weights: &Weights<'_>, calls: &[&[u32]],
         let mut rows = vec![0..call.len()];
         rows.extend((0..beside).map(|other| call.len() + 3 * other..call.len() + 3 * other + 3));
         let mut caches: Vec<&mut KvCache> = std::iter::once(&mut cache).chain(&mut others).collect();
-        let hidden = decoder.forward(compute, weights, Batch { tokens: &tokens, rows: &rows }, &mut caches).unwrap();
+        let hidden =
+            decoder.forward(compute, weights, Batch { tokens: &tokens, rows: &rows }, &mut caches).unwrap();
         logits.extend(decoder.logits(compute, weights, &hidden[..call.len() * config.hidden_size]));
     }
     logits
@@ -64,7 +70,7 @@ fn prefill_equals_single_decodes_and_batched_equals_alone_in_bits() {
     let mode = CacheMode::Bounded { max_seq_len: 600 };
     let mut one_thread: Option<(&str, Vec<f32>)> = None;
     for cpu in machines() {
-        let name = cpu.kernels.name;
+        let name = cpu.kernels.name();
         let whole = run(&cpu, &config, &packed.weights(), &[&text], mode, 0);
         let singles: Vec<&[u32]> = text.chunks(1).collect();
         assert_eq!(whole, run(&cpu, &config, &packed.weights(), &singles, mode, 0), "{name}: decode");
@@ -87,7 +93,7 @@ fn training_weights_and_packed_weights_give_the_same_logits() {
     for cpu in machines() {
         let dense = run(&cpu, &config, &Weights::dense(&params), &[&text], mode, 0);
         let error = relative(&run(&cpu, &config, &packed.weights(), &[&text], mode, 0), &dense);
-        assert!(error < 1e-4, "{}: {error}", cpu.kernels.name);
+        assert!(error < 1e-4, "{}: {error}", cpu.kernels.name());
     }
 }
 
@@ -117,7 +123,10 @@ fn a_window_as_long_as_the_text_is_full_attention() {
     let params = params_of(&config);
     let (text, mode) = (ids(300), CacheMode::Bounded { max_seq_len: 300 });
     let weights = Weights::dense(&params);
-    assert_eq!(run(&cpu, &config, &weights, &[&text], mode, 0), run(&cpu, &dense, &weights, &[&text], mode, 0));
+    assert_eq!(
+        run(&cpu, &config, &weights, &[&text], mode, 0),
+        run(&cpu, &dense, &weights, &[&text], mode, 0)
+    );
 }
 
 #[test]
@@ -166,11 +175,13 @@ fn a_truncated_cache_continues_as_if_the_rest_had_never_been() {
     let compute = Compute { cpu: &cpu, precision: Precision::F32 };
     let text = ids(300);
     let mut cache = KvCache::new(&config, CacheMode::Bounded { max_seq_len: 400 }, 64);
-    let mut feed = |cache: &mut KvCache, tokens: &[u32]| {
+    let feed = |cache: &mut KvCache, tokens: &[u32]| {
         let mut hidden = Vec::new();
         for call in tokens.chunks(64) {
             let rows = [0..call.len()];
-            hidden = decoder.forward(compute, &weights, Batch { tokens: call, rows: &rows }, &mut [cache]).unwrap();
+            hidden = decoder
+                .forward(compute, &weights, Batch { tokens: call, rows: &rows }, &mut [cache])
+                .unwrap();
         }
         hidden[hidden.len() - config.hidden_size..].to_vec()
     };

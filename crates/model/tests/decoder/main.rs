@@ -1,0 +1,5 @@
+//! The decoder as a whole: against second implementations, and against itself.
+
+mod common;
+mod equivalences;
+mod golden;
