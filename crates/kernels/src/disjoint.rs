@@ -38,4 +38,14 @@ impl<'a, T> Disjoint<'a, T> {
     pub(crate) fn as_mut_ptr(&self) -> *mut T {
         self.start
     }
+
+    /// The address of one element, for kernels that write rows with a stride.
+    ///
+    /// # Panics
+    /// If the index does not lie inside the slice.
+    pub(crate) fn element(&self, index: usize) -> *mut T {
+        assert!(index < self.len, "{index} of {}", self.len);
+        // SAFETY: inside the slice (asserted).
+        unsafe { self.start.add(index) }
+    }
 }

@@ -11,6 +11,7 @@
 use crate::matrix::{MatRef, Precision};
 use crate::ops::attention::{TileGrads, TileKeys, TileOutput, TileSaved};
 use crate::ops::dropout::DropoutRule;
+use crate::ops::gemm::PackedGemm;
 use crate::ops::optimizer::AdamWFactors;
 use std::ops::Range;
 
@@ -78,4 +79,6 @@ pub(crate) struct FloatKernels {
 pub(crate) enum Gemm {
     /// Plain loops over the views.
     Rows(GemmRows),
+    /// Packed panels, one way for each precision.
+    Packed { f32: &'static PackedGemm, bf16: &'static PackedGemm },
 }

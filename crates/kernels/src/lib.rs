@@ -16,6 +16,7 @@ mod ops;
 mod packed;
 mod pool;
 mod scalar;
+mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

@@ -1,6 +1,9 @@
 //! Packed matmul with AVX-512 VNNI: a tile of panels x rows, int32 sums by `vpdpbusd`, rescaled per block.
 
-#![expect(clippy::needless_range_loop, reason = "panels and rows index several arrays of accumulators at once")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "panels and rows index several arrays of accumulators at once"
+)]
 
 use crate::blocks::DType;
 use crate::packed::TILE_WORDS;

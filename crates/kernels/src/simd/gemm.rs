@@ -1,0 +1,97 @@
+//! The inner loop of f32 matrix products: a block of rows times up to three vectors of columns, kept in registers.
+
+use super::Simd;
+use crate::ops::gemm::Tile;
+
+/// `C (+)= A B` for one panel of `A` (`[K][ROWS]`) and one of `B` (`[K][columns]`, at most `VECTORS <= 3` vectors), K
+/// ascending for every element.
+///
+/// # Safety
+/// As [`crate::ops::gemm::TileFn`].
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    a: *const f32,
+    b: *const f32,
+    tile: &Tile,
+) {
+    // SAFETY: the caller's promise; the width of the panel is that of the columns rounded up to vectors.
+    unsafe {
+        match tile.cols.div_ceil(S::LANES) {
+            1 => block::<S, ROWS, 1>(s, a, b, tile),
+            2 if VECTORS > 2 => block::<S, ROWS, 2>(s, a, b, tile),
+            _ => block::<S, ROWS, VECTORS>(s, a, b, tile),
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`], with panels of `B` of `VECTORS` vectors.
+#[inline(always)]
+unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    mut a: *const f32,
+    mut b: *const f32,
+    tile: &Tile,
+) {
+    let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
+    for _ in 0..tile.words {
+        // SAFETY: the panels hold `tile.words` steps of `ROWS` and `VECTORS * LANES` elements.
+        unsafe {
+            let mut columns = [s.splat(0.0); VECTORS];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = s.load_ptr(b.add(v * S::LANES));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let factor = s.splat(*a.add(r));
+                for (sum, &column) in sums.iter_mut().zip(&columns) {
+                    *sum = s.mul_add(factor, column, *sum);
+                }
+            }
+            (a, b) = (a.add(ROWS), b.add(VECTORS * S::LANES));
+        }
+    }
+    // SAFETY: the caller's promise about `C`.
+    unsafe { store(s, &sums, tile) };
+}
+
+/// Writes or adds the part of `sums` that lies inside `C`.
+///
+/// # Safety
+/// The `tile.rows` x `tile.cols` elements of `C` can be read and written.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    sums: &[[S::F32; VECTORS]; ROWS],
+    tile: &Tile,
+) {
+    if tile.rows == ROWS && tile.cols == VECTORS * S::LANES {
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                // SAFETY: the whole block lies inside `C`.
+                unsafe {
+                    let c = tile.c.add(r * tile.c_stride + v * S::LANES);
+                    let sum = if tile.accumulate { s.add(s.load_ptr(c), sum) } else { sum };
+                    s.store_ptr(c, sum);
+                }
+            }
+        }
+        return;
+    }
+    for (r, sums) in sums.iter().take(tile.rows).enumerate() {
+        for (v, &sum) in sums.iter().enumerate() {
+            // SAFETY: row `r` and the columns below `tile.cols` lie inside `C`.
+            unsafe {
+                let c = tile.c.add(r * tile.c_stride + v * S::LANES);
+                let left = tile.cols - v * S::LANES;
+                if left >= S::LANES {
+                    let sum = if tile.accumulate { s.add(s.load_ptr(c), sum) } else { sum };
+                    s.store_ptr(c, sum);
+                } else {
+                    let sum = if tile.accumulate { s.add(s.load_first_ptr(c, left), sum) } else { sum };
+                    s.store_first_ptr(c, left, sum);
+                }
+            }
+        }
+    }
+}

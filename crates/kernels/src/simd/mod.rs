@@ -1,0 +1,57 @@
+//! Float kernels written once over a vector type; each instruction set instantiates them in its own functions.
+//!
+//! A [`Simd`] value is the proof that the CPU has the instructions: it can only be made where they were detected, and
+//! every operation needs it. Generic functions are `#[inline(always)]`, so that they become part of the function of
+//! the instruction set that calls them, compiled with its features. They hold no closures in their loops, because a
+//! closure would be compiled without the features if it were not inlined.
+
+pub(crate) mod exp;
+pub(crate) mod gemm;
+pub(crate) mod pack;
+
+/// Vectors of f32 and the operations on them.
+pub(crate) trait Simd: Copy {
+    /// A vector.
+    type F32: Copy;
+    /// Elements of a vector.
+    const LANES: usize;
+
+    fn splat(self, x: f32) -> Self::F32;
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `b` where a lane of `a` is NaN.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `b` where a lane of `a` is NaN.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `c - a * b`, rounded once.
+    fn neg_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// To the nearest integer, ties to even.
+    fn round(self, x: Self::F32) -> Self::F32;
+    /// `x * 2^n` for integers `n` in -126..=127.
+    fn scale_by_power(self, x: Self::F32, n: Self::F32) -> Self::F32;
+    /// `x` where `a >= b`, else 0 (also where either is NaN).
+    fn zero_unless_at_least(self, x: Self::F32, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The sum of the lanes, always in the same order.
+    fn sum(self, x: Self::F32) -> f32;
+    /// The largest lane.
+    fn largest(self, x: Self::F32) -> f32;
+
+    /// # Safety
+    /// `LANES` elements can be read from `from`.
+    unsafe fn load_ptr(self, from: *const f32) -> Self::F32;
+    /// The first `count < LANES` elements, then zeros.
+    ///
+    /// # Safety
+    /// `count` elements can be read from `from`.
+    unsafe fn load_first_ptr(self, from: *const f32, count: usize) -> Self::F32;
+    /// # Safety
+    /// `LANES` elements can be written to `to`.
+    unsafe fn store_ptr(self, to: *mut f32, x: Self::F32);
+    /// # Safety
+    /// `count < LANES` elements can be written to `to`.
+    unsafe fn store_first_ptr(self, to: *mut f32, count: usize, x: Self::F32);
+}

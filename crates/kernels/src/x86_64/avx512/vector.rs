@@ -1,0 +1,99 @@
+//! Vectors of 16 f32.
+
+use crate::simd::Simd;
+use std::arch::x86_64::*;
+
+/// Proof that the CPU has what the set `avx512` needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// [`has_avx512`](super::super::has_avx512) is true.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Operations that are one intrinsic.
+macro_rules! operations {
+    ($($name:ident($($x:ident),*) = $intrinsic:ident;)*) => { $(
+        #[inline(always)]
+        fn $name(self, $($x: Self::F32),*) -> Self::F32 {
+            // SAFETY: `self` proves that the CPU has the instruction.
+            unsafe { $intrinsic($($x),*) }
+        }
+    )* };
+}
+
+impl Simd for Avx512 {
+    type F32 = __m512;
+    const LANES: usize = 16;
+
+    operations! {
+        add(a, b) = _mm512_add_ps;
+        sub(a, b) = _mm512_sub_ps;
+        mul(a, b) = _mm512_mul_ps;
+        div(a, b) = _mm512_div_ps;
+        max(a, b) = _mm512_max_ps;
+        min(a, b) = _mm512_min_ps;
+        mul_add(a, b, c) = _mm512_fmadd_ps;
+        neg_mul_add(a, b, c) = _mm512_fnmadd_ps;
+        scale_by_power(x, n) = _mm512_scalef_ps;
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: `self` proves that the CPU has the instruction.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn round(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves that the CPU has the instruction.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
+    }
+
+    #[inline(always)]
+    fn zero_unless_at_least(self, x: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves that the CPU has the instruction.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b), x) }
+    }
+
+    #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        // SAFETY: `self` proves that the CPU has the instruction.
+        unsafe { _mm512_reduce_add_ps(x) }
+    }
+
+    #[inline(always)]
+    fn largest(self, x: __m512) -> f32 {
+        // SAFETY: `self` proves that the CPU has the instruction.
+        unsafe { _mm512_reduce_max_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, from: *const f32) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first_ptr(self, from: *const f32, count: usize) -> __m512 {
+        // SAFETY: the mask selects the `count` elements that the caller promises.
+        unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, to: *mut f32, x: __m512) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_ps(to, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first_ptr(self, to: *mut f32, count: usize, x: __m512) {
+        // SAFETY: the mask selects the `count` elements that the caller promises.
+        unsafe { _mm512_mask_storeu_ps(to, (1 << count) - 1, x) }
+    }
+}
