@@ -86,16 +86,11 @@ fn skip_space(lines: &mut Lines) -> Result<Option<u8>, Located> {
 fn object(lines: &mut Lines) -> Result<(u64, String), Located> {
     let first_line = lines.line();
     let (mut text, mut depth, mut in_string, mut escaped) = (Vec::new(), 0usize, false, false);
-    while let Some(byte) = lines.peek()? {
-        if text.len() == lines.limit() {
-            return Err((ErrorKind::RecordTooLong { limit: lines.limit(), hint: "" }, first_line));
-        }
-        lines.advance(byte);
-        text.push(byte);
+    let closes = |byte: u8| {
         if in_string {
             in_string = escaped || byte != b'"';
             escaped = !escaped && byte == b'\\';
-            continue;
+            return false;
         }
         match byte {
             b'"' => in_string = true,
@@ -103,17 +98,15 @@ fn object(lines: &mut Lines) -> Result<(u64, String), Located> {
             b'}' | b']' => depth -= 1,
             _ => {}
         }
-        if depth == 0 {
-            return match String::from_utf8(text) {
-                Ok(text) => Ok((first_line, text)),
-                Err(error) => {
-                    let byte = error.utf8_error().valid_up_to();
-                    Err((ErrorKind::InvalidUtf8 { byte }, first_line))
-                }
-            };
-        }
+        depth == 0
+    };
+    if !lines.take_through(closes, &mut text)? {
+        return Err((ErrorKind::EndsInside("a record"), first_line));
     }
-    Err((ErrorKind::EndsInside("a record"), first_line))
+    String::from_utf8(text).map(|text| (first_line, text)).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to();
+        (ErrorKind::InvalidUtf8 { byte }, first_line)
+    })
 }
 
 /// Parses one object.

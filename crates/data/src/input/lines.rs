@@ -85,6 +85,34 @@ impl Lines {
         self.line += u64::from(byte == b'\n');
     }
 
+    /// Takes bytes up to and including the first that `is_last` says yes to; whether there was one.
+    pub(super) fn take_through(
+        &mut self,
+        mut is_last: impl FnMut(u8) -> bool,
+        taken: &mut Vec<u8>,
+    ) -> Result<bool, Located> {
+        let first_line = self.line;
+        loop {
+            let limit = self.limit;
+            let available = self.fill()?;
+            if available.is_empty() {
+                return Ok(false);
+            }
+            let last = available.iter().position(|&byte| is_last(byte));
+            let part = &available[..last.map_or(available.len(), |last| last + 1)];
+            if taken.len() + part.len() > limit {
+                return Err((ErrorKind::RecordTooLong { limit, hint: "" }, first_line));
+            }
+            taken.extend_from_slice(part);
+            let (len, breaks) = (part.len(), part.iter().filter(|&&byte| byte == b'\n').count());
+            self.input.consume(len);
+            self.line += breaks as u64;
+            if last.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+
     /// Skips a UTF-8 byte order mark at the start of the file and refuses a UTF-16 one.
     fn skip_mark(&mut self) -> Result<(), Located> {
         if self.started {

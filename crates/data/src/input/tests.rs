@@ -309,6 +309,14 @@ fn a_record_longer_than_the_limit_is_refused_even_out_of_a_small_archive() {
     }
     let paragraphs = "word word\n\n".repeat(200);
     assert!(refusal("x.txt", paragraphs.as_bytes()).contains("\nhint: separate documents"));
+    // 13 bytes around the text.
+    for (letters, accepted) in [(989, true), (990, false)] {
+        let line = format!("{{\"text\":\"{}\"}}", "a".repeat(letters));
+        for name in ["x.jsonl", "x.json"] {
+            let settings = ReaderSettings { max_record_bytes: 1000, ..Default::default() };
+            assert_eq!(read_with(name, line.as_bytes(), &settings).is_ok(), accepted, "{name} {letters}");
+        }
+    }
     let exact = "a".repeat(1000);
     let settings = ReaderSettings { max_record_bytes: 1000, ..Default::default() };
     for end in ["", "\n", "\r\n"] {
@@ -336,4 +344,38 @@ fn reading_ends_after_an_error() {
     let path = file(&dir, "x.jsonl", b"{\"text\":\"a\"}\nx\n{\"text\":\"b\"}\n");
     let results: Vec<_> = RecordReader::open(&path, &ReaderSettings::default()).unwrap().collect();
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    /// Whatever the bytes, an answer or an error, never a panic; and every record within the limit.
+    #[test]
+    fn damaged_files_never_panic(
+        which in 0usize..7,
+        edits in proptest::collection::vec((0usize..400, proptest::prelude::any::<u8>()), 0..6),
+        keep in 0usize..400,
+    ) {
+        let lines = "{\"text\":\"a\"}\n{\"text\":\"b \\\\ \\u00e9\"}\n";
+        let chat = r#"[{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}, {"messages":[]}]"#;
+        let (name, mut bytes) = match which {
+            0 => ("x.txt", b"one\n\n\ntwo \xC3\xA9\r\nthree".to_vec()),
+            1 => ("x.jsonl", lines.into()),
+            2 => ("x.json", chat.into()),
+            3 => ("x.json", lines.into()),
+            4 => ("x.jsonl.gz", gz(lines.as_bytes())),
+            5 => ("x.json.zst", zst(chat.as_bytes())),
+            _ => ("x.txt.zst", zst(&vec![b'a'; 5000])),
+        };
+        bytes.truncate(keep);
+        for (at, byte) in edits {
+            if let Some(slot) = bytes.get_mut(at) {
+                *slot = byte;
+            }
+        }
+        let settings = ReaderSettings { max_record_bytes: 200, ..Default::default() };
+        if let Ok((_, records)) = read_with(name, &bytes, &settings) {
+            proptest::prop_assert!(records.iter().flat_map(Record::texts).all(|text| text.len() <= 200));
+        }
+    }
 }
