@@ -1,1 +1,25 @@
-//! Checkpoint folders, Hugging Face and GGUF import and export.
+//! Model files: the checkpoint folder, Hugging Face and GGUF in and out, tensor names and row order in one place.
+//!
+//! [`ModelFile::open`] takes a folder or a `.gguf` file and gives configuration, tensors by state-dict name,
+//! tokenizer and chat template. `docs/formats/checkpoint.md` describes both formats.
+
+mod check;
+mod error;
+pub mod files;
+mod folder;
+pub mod gguf;
+pub mod hf;
+mod manifest;
+mod model_file;
+pub mod names;
+mod recode;
+pub mod safetensors;
+
+pub use error::CheckpointError;
+pub use files::Overwrite;
+pub use folder::AtomicFolder;
+pub use gguf::{ExportReport, ExportTokenizer, GgufExport, GgufModel, GgufVocabulary};
+pub use hf::{FolderContents, HfFolder, PlainModel, RepetitionCost, write_folder};
+pub use manifest::{MANIFEST_FILE, verify_manifest, write_manifest};
+pub use model_file::{ModelFile, TokenizerSource};
+pub use recode::{load_parameters, tensor_as, tensor_f32};

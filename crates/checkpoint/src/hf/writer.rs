@@ -1,0 +1,123 @@
+//! Writing a Hugging Face folder: all files into a hidden folder beside the target, checksums, then one rename.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use shakti_kernels::blocks::DType;
+use shakti_model::{ModelConfig, TensorSource};
+
+use super::{
+    CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, USABLE,
+    WEIGHTS_FILE,
+};
+use crate::CheckpointError;
+use crate::files::{Overwrite, write_file};
+use crate::folder::AtomicFolder;
+use crate::recode::{rows_and_cols, tensor_as};
+use crate::safetensors::{PlannedTensor, write_safetensors};
+
+/// What goes into a folder besides weights and configuration.
+#[derive(Debug, Clone, Default)]
+pub struct FolderContents {
+    /// `tokenizer.json`.
+    pub tokenizer_json: Option<String>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config_json: Option<String>,
+    /// `chat_template.jinja`.
+    pub chat_template: Option<String>,
+    /// Other files: name and content (a model card, a resolved recipe).
+    pub others: Vec<(String, Vec<u8>)>,
+}
+
+/// Writes a folder that [`super::HfFolder`] reads, and Transformers too if the model is plain. It appears whole, with
+/// checksums, under its name or not at all.
+///
+/// `dtype` is F32, F16 or BF16 and holds for every tensor.
+///
+/// # Errors
+/// What the source reports, another `dtype`, or the system's refusal.
+pub fn write_folder(
+    path: &Path,
+    overwrite: Overwrite,
+    config: &ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+    contents: &FolderContents,
+) -> Result<(), CheckpointError> {
+    let folder = AtomicFolder::create(path, overwrite)?;
+    write_text(folder.path(), CONFIG_FILE, &config.to_json())?;
+    write_text(folder.path(), GENERATION_CONFIG_FILE, &generation_config(config))?;
+    let texts = [
+        (TOKENIZER_FILE, &contents.tokenizer_json),
+        (TOKENIZER_CONFIG_FILE, &contents.tokenizer_config_json),
+        (CHAT_TEMPLATE_FILE, &contents.chat_template),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            write_text(folder.path(), name, text)?;
+        }
+    }
+    for (name, bytes) in &contents.others {
+        write_file(&folder.path().join(name), bytes, Overwrite::Refuse)?;
+    }
+    write_weights(&folder.path().join(WEIGHTS_FILE), config, source, dtype)?;
+    folder.commit()
+}
+
+fn write_text(folder: &Path, name: &str, text: &str) -> Result<PathBuf, CheckpointError> {
+    let path = folder.join(name);
+    write_file(&path, text.as_bytes(), Overwrite::Refuse)?;
+    Ok(path)
+}
+
+fn write_weights(
+    path: &Path,
+    config: &ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+) -> Result<(), CheckpointError> {
+    let dtype_name = match dtype {
+        DType::F32 => "F32",
+        DType::F16 => "F16",
+        DType::BF16 => "BF16",
+        other => {
+            let reason = format!("{other} is none of {}", USABLE.map(|d| d.name()).join(", "));
+            return Err(CheckpointError::NotExpressible { format: "safetensors", reason });
+        }
+    };
+    let specs = config.parameters();
+    let mut planned = Vec::with_capacity(specs.len());
+    for spec in &specs {
+        let (rows, cols) = rows_and_cols(spec);
+        let byte_len = dtype
+            .matrix_bytes(rows, cols)
+            .map_err(|error| CheckpointError::Source { name: spec.name.clone(), source: Box::new(error) })?;
+        let (name, shape) = (spec.name.clone(), spec.shape.clone());
+        planned.push(PlannedTensor { name, dtype: dtype_name, shape, byte_len });
+    }
+    let mut specs = specs.iter();
+    write_safetensors(path, Overwrite::Refuse, &planned, |tensor| match specs.next() {
+        Some(spec) => tensor_as(source, spec, dtype),
+        None => Err(CheckpointError::MissingTensor { path: path.to_path_buf(), name: tensor.name.clone() }),
+    })
+}
+
+/// Transformers reads the ids that begin and end a text from here.
+fn generation_config(config: &ModelConfig) -> String {
+    let eos = match config.eos_token_ids.as_slice() {
+        [] => Value::Null,
+        [single] => json!(single),
+        several => json!(several),
+    };
+    let all = [
+        ("bos_token_id", json!(config.bos_token_id)),
+        ("eos_token_id", eos),
+        ("pad_token_id", json!(config.pad_token_id)),
+    ];
+    let present: serde_json::Map<_, _> = all
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    format!("{:#}\n", Value::Object(present))
+}
