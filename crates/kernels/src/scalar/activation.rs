@@ -16,13 +16,15 @@ pub(super) fn silu_mul_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], 
     }
 }
 
-pub(super) fn add(y: &mut [f32], x: &[f32]) {
+#[inline(always)]
+pub(crate) fn add(y: &mut [f32], x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += x;
     }
 }
 
-pub(super) fn scale(x: &mut [f32], s: f32) {
+#[inline(always)]
+pub(crate) fn scale(x: &mut [f32], s: f32) {
     for x in x {
         *x *= s;
     }

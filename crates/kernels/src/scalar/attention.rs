@@ -58,7 +58,7 @@ fn visible_keys<'a>(keys: &'a TileKeys<'_>, i: usize) -> impl Iterator<Item = Ke
     let dim = keys.head_dim;
     keys.blocks.iter().flat_map(move |block| {
         let (k, v) = (keys.k_block(block), keys.v_block(block));
-        keys.visible(block, i).map(move |j| Key {
+        keys.visible(block, keys.position(i)).map(move |j| Key {
             k: &k[j..],
             v: &v[j * dim..(j + 1) * dim],
             position: block.first_position + j as i64,

@@ -7,13 +7,15 @@
 use crate::ops::dropout::DropoutRule;
 
 /// Applies the rule to `x`, whose first element has index `first`.
-pub(super) fn dropout(x: &mut [f32], first: u64, rule: &DropoutRule) {
+#[inline(always)]
+pub(crate) fn dropout(x: &mut [f32], first: u64, rule: &DropoutRule) {
     for (i, x) in x.iter_mut().enumerate() {
-        let kept = hash(first.wrapping_add(i as u64) as u32, rule.keys) >= rule.threshold;
+        let kept = hash((first as u32).wrapping_add(i as u32), rule.keys) >= rule.threshold;
         *x = if kept { *x * rule.scale } else { 0.0 };
     }
 }
 
+#[inline(always)]
 fn hash(index: u32, keys: [u32; 2]) -> u32 {
     let x = index ^ keys[0];
     let x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);

@@ -1,4 +1,6 @@
 //! The definition of every operation, as plain loops; other instruction sets are compared with these for ever.
+//!
+//! The functions marked `#[inline(always)]` are also compiled for each instruction set as they stand.
 
 mod activation;
 mod attention;
@@ -9,6 +11,11 @@ mod norm;
 mod optimizer;
 mod packed;
 mod rope;
+
+pub(crate) use activation::{add, scale};
+pub(crate) use dropout::dropout;
+pub(crate) use optimizer::adamw;
+pub(crate) use rope::rope;
 
 use crate::floats::{FloatKernels, Gemm};
 
@@ -21,15 +28,15 @@ pub(crate) const FLOATS: FloatKernels = FloatKernels {
     rms_norm_backward: norm::rms_norm_backward,
     layer_norm: norm::layer_norm,
     layer_norm_backward: norm::layer_norm_backward,
-    rope: rope::rope,
+    rope,
     silu_mul: activation::silu_mul,
     silu_mul_backward: activation::silu_mul_backward,
-    add: activation::add,
-    scale: activation::scale,
+    add,
+    scale,
     log_sum_exp: loss::log_sum_exp,
     scaled_softmax: loss::scaled_softmax,
-    dropout: dropout::dropout,
-    adamw: optimizer::adamw,
+    dropout,
+    adamw,
     sum_squares: optimizer::sum_squares,
     attention: attention::attention,
     attention_backward: attention::attention_backward,

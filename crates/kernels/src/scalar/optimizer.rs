@@ -11,13 +11,15 @@
 
 use crate::ops::optimizer::AdamWFactors;
 
-pub(super) fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], factors: &AdamWFactors) {
-    for i in 0..param.len() {
-        let g = grad[i] * factors.grad_scale;
-        m[i] += (1.0 - factors.beta1) * (g - m[i]);
-        v[i] = factors.beta2 * v[i] + (1.0 - factors.beta2) * g * g;
-        let denominator = v[i].sqrt() * factors.denominator_scale + factors.eps;
-        param[i] = param[i] * factors.decay - factors.step_size * m[i] / denominator;
+#[inline(always)]
+pub(crate) fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], factors: &AdamWFactors) {
+    let moments = m.iter_mut().zip(v);
+    for ((param, grad), (m, v)) in param.iter_mut().zip(grad).zip(moments) {
+        let g = grad * factors.grad_scale;
+        *m += (1.0 - factors.beta1) * (g - *m);
+        *v = factors.beta2 * *v + (1.0 - factors.beta2) * g * g;
+        let denominator = v.sqrt() * factors.denominator_scale + factors.eps;
+        *param = *param * factors.decay - factors.step_size * *m / denominator;
     }
 }
 

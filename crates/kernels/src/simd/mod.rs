@@ -5,9 +5,16 @@
 //! the instruction set that calls them, compiled with its features. They hold no closures in their loops, because a
 //! closure would be compiled without the features if it were not inlined.
 
+pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod exp;
 pub(crate) mod gemm;
+mod lanes;
+pub(crate) mod loss;
+pub(crate) mod norm;
+pub(crate) mod optimizer;
 pub(crate) mod pack;
+pub(crate) mod table;
 
 /// Vectors of f32 and the operations on them.
 pub(crate) trait Simd: Copy {
@@ -15,15 +22,17 @@ pub(crate) trait Simd: Copy {
     type F32: Copy;
     /// Elements of a vector.
     const LANES: usize;
+    /// Vectors the CPU holds in registers.
+    const REGISTERS: usize;
 
     fn splat(self, x: f32) -> Self::F32;
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// `b` where a lane of `a` is NaN.
+    /// The larger; `b` where either is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// `b` where a lane of `a` is NaN.
+    /// The smaller; `b` where either is NaN.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, rounded once.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
@@ -33,8 +42,8 @@ pub(crate) trait Simd: Copy {
     fn round(self, x: Self::F32) -> Self::F32;
     /// `x * 2^n` for integers `n` in -126..=127.
     fn scale_by_power(self, x: Self::F32, n: Self::F32) -> Self::F32;
-    /// `x` where `a >= b`, else 0 (also where either is NaN).
-    fn zero_unless_at_least(self, x: Self::F32, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// 0 where `a < b`, `x` elsewhere (also where either is NaN).
+    fn zero_where_less(self, x: Self::F32, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The sum of the lanes, always in the same order.
     fn sum(self, x: Self::F32) -> f32;
     /// The largest lane.
@@ -54,4 +63,17 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `count < LANES` elements can be written to `to`.
     unsafe fn store_first_ptr(self, to: *mut f32, count: usize, x: Self::F32);
+
+    /// Transposes a square: row `i`, element `j` becomes row `j`, element `i`.
+    ///
+    /// # Safety
+    /// `LANES` rows of `LANES` elements can be read from `from` and written to `to`, the rows as far apart as the
+    /// strides say.
+    unsafe fn transpose_ptr(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+
+    /// A product of small matrices.
+    ///
+    /// # Safety
+    /// All elements that its shape and strides name lie inside its slices.
+    unsafe fn multiply(self, product: &mut attention::Product<'_>);
 }

@@ -125,13 +125,17 @@ pub(crate) struct TileKeys<'a> {
 }
 
 impl<'a> TileKeys<'a> {
-    /// The keys of `block` that query row `i` sees; possibly none.
-    pub fn visible(&self, block: &KeyBlock, i: usize) -> Range<usize> {
+    /// The position of query row `i`.
+    pub fn position(&self, i: usize) -> i64 {
+        self.first_position + (i / self.group) as i64
+    }
+
+    /// The keys of `block` that a row at `position` sees; possibly none.
+    pub fn visible(&self, block: &KeyBlock, position: i64) -> Range<usize> {
         let num_keys = i64::from(block.num_keys);
         if block.unmasked {
             return 0..num_keys as usize;
         }
-        let position = self.first_position + (i / self.group) as i64;
         let end = (position + 1 - block.first_position).clamp(0, num_keys);
         let start = match self.window {
             Some(window) => (position + 1 - window as i64 - block.first_position).clamp(0, end),

@@ -4,9 +4,8 @@ pub(crate) mod gemm;
 pub(crate) mod pack;
 pub(crate) mod vector;
 
-use crate::floats::{FloatKernels, Gemm};
-use crate::scalar;
+use crate::floats::Gemm;
+use crate::simd::table::float_kernels;
+use vector::Avx2;
 
-/// The float kernels.
-pub(crate) const FLOATS: FloatKernels =
-    FloatKernels { gemm: Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED }, ..scalar::FLOATS };
+float_kernels!(Avx2, "avx2,fma", Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED });

@@ -4,7 +4,6 @@ use super::super::transpose::transpose_8;
 use super::vector::Avx2;
 use crate::simd::Simd;
 use crate::simd::pack::Packer;
-use std::arch::x86_64::*;
 
 /// Panels of 6 lanes.
 #[derive(Clone, Copy)]
@@ -50,22 +49,14 @@ impl Packer for Pack8 {
 
     #[inline(always)]
     unsafe fn square(self, to: *mut u32, width: usize, from: *const f32, lane_stride: usize) {
-        // SAFETY: the caller's promise; `self` proves that the CPU has AVX2.
-        unsafe {
-            let mut rows = [_mm256_setzero_ps(); 8];
-            for (lane, row) in rows.iter_mut().enumerate() {
-                *row = _mm256_loadu_ps(from.add(lane * lane_stride));
-            }
-            for (word, row) in transpose_8(rows).into_iter().enumerate() {
-                _mm256_storeu_ps(to.add(word * width).cast(), row);
-            }
-        }
+        // SAFETY: the caller's promise.
+        unsafe { self.0.transpose_ptr(from, lane_stride, to.cast(), width) };
     }
 
     #[inline(always)]
     unsafe fn row(self, to: *mut u32, from: *const f32, _k_stride: usize) {
-        // SAFETY: the caller's promise; `self` proves that the CPU has AVX2.
-        unsafe { _mm256_storeu_ps(to.cast(), _mm256_loadu_ps(from)) }
+        // SAFETY: the caller's promise.
+        unsafe { self.0.store_ptr(to.cast(), self.0.load_ptr(from)) }
     }
 
     #[inline(always)]

@@ -1,6 +1,8 @@
 //! Vectors of 8 f32.
 
+use super::super::transpose::transpose_8;
 use crate::simd::Simd;
+use crate::simd::attention::{Product, multiply_in};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has what the set `avx2` needs.
@@ -40,6 +42,7 @@ macro_rules! operations {
 impl Simd for Avx2 {
     type F32 = __m256;
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
 
     operations! {
         add(a, b) = _mm256_add_ps;
@@ -74,9 +77,9 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn zero_unless_at_least(self, x: __m256, a: __m256, b: __m256) -> __m256 {
+    fn zero_where_less(self, x: __m256, a: __m256, b: __m256) -> __m256 {
         // SAFETY: `self` proves that the CPU has the instruction.
-        unsafe { _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_GE_OQ>(a, b)) }
+        unsafe { _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_NLT_UQ>(a, b)) }
     }
 
     #[inline(always)]
@@ -122,4 +125,34 @@ impl Simd for Avx2 {
         // SAFETY: the mask selects the `count` elements that the caller promises.
         unsafe { _mm256_maskstore_ps(to, self.mask(count), x) }
     }
+
+    #[inline(always)]
+    unsafe fn transpose_ptr(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        let mut rows = [self.splat(0.0); 8];
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
+        unsafe {
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = self.load_ptr(from.add(i * from_stride));
+            }
+            for (j, column) in transpose_8(rows).into_iter().enumerate() {
+                self.store_ptr(to.add(j * to_stride), column);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(self, product: &mut Product<'_>) {
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
+        unsafe { multiply(product) };
+    }
+}
+
+/// A product of small matrices, once in the program rather than in every kernel that needs one.
+///
+/// # Safety
+/// All elements that its shape and strides name lie inside its slices.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn multiply(product: &mut Product<'_>) {
+    // SAFETY: compiled for, and so only called on, a CPU with these features; the caller's promise.
+    unsafe { multiply_in(Avx2::new(), product) };
 }

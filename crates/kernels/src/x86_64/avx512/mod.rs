@@ -7,9 +7,12 @@ pub(crate) mod vector;
 
 pub(crate) use packed::PACKED;
 
-use crate::floats::{FloatKernels, Gemm};
-use crate::scalar;
+use crate::floats::Gemm;
+use crate::simd::table::float_kernels;
+use vector::Avx512;
 
-/// The float kernels.
-pub(crate) const FLOATS: FloatKernels =
-    FloatKernels { gemm: Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED }, ..scalar::FLOATS };
+float_kernels!(
+    Avx512,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma",
+    Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED }
+);

@@ -1,6 +1,8 @@
 //! Vectors of 16 f32.
 
+use super::super::transpose::transpose_16;
 use crate::simd::Simd;
+use crate::simd::attention::{Product, multiply_in};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has what the set `avx512` needs.
@@ -30,6 +32,7 @@ macro_rules! operations {
 impl Simd for Avx512 {
     type F32 = __m512;
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
 
     operations! {
         add(a, b) = _mm512_add_ps;
@@ -56,9 +59,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn zero_unless_at_least(self, x: __m512, a: __m512, b: __m512) -> __m512 {
+    fn zero_where_less(self, x: __m512, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` proves that the CPU has the instruction.
-        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b), x) }
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b), x) }
     }
 
     #[inline(always)]
@@ -96,4 +99,34 @@ impl Simd for Avx512 {
         // SAFETY: the mask selects the `count` elements that the caller promises.
         unsafe { _mm512_mask_storeu_ps(to, (1 << count) - 1, x) }
     }
+
+    #[inline(always)]
+    unsafe fn transpose_ptr(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        let mut rows = [self.splat(0.0); 16];
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
+        unsafe {
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = self.load_ptr(from.add(i * from_stride));
+            }
+            for (j, column) in transpose_16(rows).into_iter().enumerate() {
+                self.store_ptr(to.add(j * to_stride), column);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(self, product: &mut Product<'_>) {
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
+        unsafe { multiply(product) };
+    }
+}
+
+/// A product of small matrices, once in the program rather than in every kernel that needs one.
+///
+/// # Safety
+/// All elements that its shape and strides name lie inside its slices.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn multiply(product: &mut Product<'_>) {
+    // SAFETY: compiled for, and so only called on, a CPU with these features; the caller's promise.
+    unsafe { multiply_in(Avx512::new(), product) };
 }
