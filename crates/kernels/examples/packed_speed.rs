@@ -57,9 +57,9 @@ fn median_seconds(calls: usize, mut f: impl FnMut(usize)) -> f64 {
 
 /// GB/s of decoding and Gop/s of prefilling with one format and shape.
 fn measure(cpu: &Cpu, dtype: DType, shape: [usize; 2]) -> Result<(f64, f64), Box<dyn std::error::Error>> {
-    let w = matrix(dtype, shape)?;
     let [rows, cols] = shape;
-    let copies = vec![w; (DECODE_BYTES / (rows * dtype.row_bytes(cols)?)).max(1)];
+    let count = (DECODE_BYTES / (rows * dtype.row_bytes(cols)?)).max(1);
+    let copies = (0..count).map(|_| matrix(dtype, shape)).collect::<Result<Vec<_>, _>>()?;
     let x = numbers(PREFILL_ROWS * cols);
     let mut y = vec![0.0; PREFILL_ROWS * rows];
     let calls = 5 * copies.len() + CALLS;

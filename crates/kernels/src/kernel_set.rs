@@ -73,7 +73,7 @@ static AVX2: KernelSet = KernelSet {
     supported: x86_64::has_avx2,
     preferred: || true,
     floats: x86_64::avx2::FLOATS,
-    packed: scalar::PACKED,
+    packed: x86_64::avx2::PACKED,
 };
 
 #[cfg(target_arch = "x86_64")]

@@ -44,6 +44,12 @@ pub enum BlockError {
         /// Bytes that are there.
         found: usize,
     },
+    /// The system has no room for packed weights.
+    #[error("no memory for {bytes} bytes of weights")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
     /// NaN or infinity, which a block of integers cannot hold.
     #[error("value {index} of the row is {value}, which {dtype} cannot hold")]
     NotFinite {

@@ -165,6 +165,6 @@ formats! {
 pub(crate) fn panel_bytes(dtype: DType, cols: usize) -> usize {
     match block_layout(dtype) {
         Some(layout) => layout.panel_bytes(cols / BLOCK),
-        None => (cols * LANES * dtype.block_bytes()).next_multiple_of(VECTOR),
+        None => cols.saturating_mul(LANES * dtype.block_bytes()).saturating_add(VECTOR - 1) / VECTOR * VECTOR,
     }
 }

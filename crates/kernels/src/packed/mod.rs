@@ -4,6 +4,7 @@ pub(crate) mod activations;
 pub(crate) mod kernels;
 pub(crate) mod layout;
 mod matmul;
+mod memory;
 pub(crate) mod pack;
 #[cfg(test)]
 mod tests;
@@ -13,31 +14,26 @@ pub(crate) use activations::{Activations, TILE_WORDS};
 use crate::blocks::{BlockError, DType};
 use crate::disjoint::Disjoint;
 use crate::pool::ThreadPool;
-use layout::{LANES, VECTOR};
-
-/// One cache line, which makes the buffer start at one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; VECTOR]);
+use layout::LANES;
+use memory::Region;
 
 /// A weight `[rows, cols]` (output, input features) of any format in the layout that the matmul kernels read.
 ///
 /// It holds the integers and scales of the file, so nothing is lost: [`dequantize_row`](Self::dequantize_row) gives the
 /// same bits as dequantizing the stored row.
-#[derive(Clone)]
 pub struct PackedMatrix {
     dtype: DType,
     rows: usize,
     cols: usize,
     panel_bytes: usize,
-    lines: Vec<Line>,
+    region: Region,
 }
 
 impl PackedMatrix {
     /// Packs `bytes`, the rows as a file stores them (row-major `[rows, cols]`).
     ///
     /// # Errors
-    /// If a row is not a whole number of blocks, or `bytes` has not the length that the shape needs.
+    /// If a row is not a whole number of blocks, `bytes` has not the length that the shape needs, or memory is short.
     pub fn pack(dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Self, BlockError> {
         Self::pack_with(&ThreadPool::new(1), dtype, [rows, cols], bytes)
     }
@@ -60,10 +56,11 @@ impl PackedMatrix {
         let row_bytes = dtype.row_bytes(cols)?;
         let panel_bytes = layout::panel_bytes(dtype, cols);
         let panels = rows.div_ceil(LANES);
-        let lines = vec![Line([0; VECTOR]); panels * (panel_bytes / VECTOR)];
-        let mut matrix = Self { dtype, rows, cols, panel_bytes, lines };
+        let len = panels.checked_mul(panel_bytes).ok_or(BlockError::TooLarge { rows, cols })?;
+        let region = Region::zeroed(len)?;
+        let mut matrix = Self { dtype, rows, cols, panel_bytes, region };
         if row_bytes > 0 {
-            let parts = Disjoint::new(matrix.bytes_mut());
+            let parts = Disjoint::new(matrix.region.bytes_mut());
             pool.run(panels, &|panel| {
                 // SAFETY: each panel is written by the one task of its number.
                 let place = unsafe { parts.part(panel * panel_bytes..(panel + 1) * panel_bytes) };
@@ -91,7 +88,7 @@ impl PackedMatrix {
 
     /// Memory held, in bytes.
     pub fn num_bytes(&self) -> usize {
-        self.lines.len() * VECTOR
+        self.region.bytes().len()
     }
 
     /// Number of panels.
@@ -106,7 +103,7 @@ impl PackedMatrix {
 
     /// The bytes of a panel, aligned to 64.
     pub(crate) fn panel(&self, index: usize) -> &[u8] {
-        &self.bytes()[index * self.panel_bytes..][..self.panel_bytes]
+        &self.region.bytes()[index * self.panel_bytes..][..self.panel_bytes]
     }
 
     /// The values of row `row` into `out`, of `cols` values.
@@ -117,17 +114,6 @@ impl PackedMatrix {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "length of the row");
         pack::unpack_lane(self.dtype, self.panel(row / LANES), row % LANES, out);
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: `Line` is 64 initialized bytes without padding, and the slice covers exactly the vector's elements.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.num_bytes()) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        let len = self.num_bytes();
-        // SAFETY: `Line` is 64 initialized bytes without padding, and the slice covers exactly the vector's elements.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
     }
 }
 

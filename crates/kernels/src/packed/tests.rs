@@ -69,7 +69,7 @@ fn packed_rows_hold_the_stored_values() {
                 assert_eq!(bits(&got), bits(&want), "{w:?}, row {row}");
             }
             let parallel = PackedMatrix::pack_with(&ThreadPool::new(2), dtype, shape, &bytes).unwrap();
-            assert_eq!(parallel.bytes(), w.bytes(), "{w:?} packed by two threads");
+            assert_eq!(parallel.region.bytes(), w.region.bytes(), "{w:?} packed by two threads");
         }
     }
 }

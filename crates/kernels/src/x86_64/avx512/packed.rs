@@ -20,8 +20,8 @@ use std::arch::x86_64::*;
 /// 2 panels x 6 rows: 12 int32 and 12 f32 accumulators of the 32 registers.
 pub(crate) const PACKED: PackedKernels = PackedKernels { tile_rows: 6, quantize, matmul };
 
-/// How far ahead a pass over the weights for few rows asks for them, in bytes.
-const AHEAD: usize = 2048;
+/// How far ahead of its use a weight is asked for, in bytes. A core gets no more than a few lines ahead by itself.
+const AHEAD: usize = 4096;
 
 /// Quantizes `x [R, cols]` into a tile.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
@@ -131,25 +131,28 @@ impl Output {
 unsafe fn run_blocks<F: Format>(task: &Task<'_>) {
     let columns = task.w.rows();
     let num_blocks = task.w.cols() / BLOCK;
+    // With few rows one panel after the other is one stream of memory; with more, two share the activations.
+    let together = if task.x.tiles().range(task.tiles.start).len() <= 2 { 1 } else { 2 };
     let mut panel = task.panels.start;
     while panel < task.panels.end {
-        let panels = (task.panels.end - panel).min(2);
+        let panels = (task.panels.end - panel).min(together);
         let w = task.w.panel(panel).as_ptr();
         for tile in task.tiles.clone() {
             let rows = task.x.tiles().range(tile);
             let x = task.x.block_tile(tile).as_ptr();
             let first = panel * LANES;
+            let first_pass = tile == task.tiles.start;
             // SAFETY: the row and column lie inside `y`.
             let start = unsafe { task.y.add(rows.start * columns + first) };
             let out = Output { start, stride: columns, columns: columns - first };
             // SAFETY: the panels and the tile have `num_blocks` blocks; the outputs belong to the task.
-            unsafe { with_tile_size!(panels, rows.len(), block_tile::<F>(w, num_blocks, x, out)) }
+            unsafe { with_tile_size!(panels, rows.len(), block_tile::<F>(w, num_blocks, x, first_pass, out)) }
         }
         panel += panels;
     }
 }
 
-/// `P` panels times `R` rows.
+/// `P` panels times `R` rows; a first pass over the panels asks for their bytes ahead.
 ///
 /// # Safety
 /// AVX-512 F, BW, DQ, VL, VNNI. At `w` lie `P` panels of `num_blocks` blocks, at `x` a tile of `R` rows of as many;
@@ -159,6 +162,7 @@ unsafe fn block_tile<F: Format, const P: usize, const R: usize>(
     w: *const u8,
     num_blocks: usize,
     mut x: *const u32,
+    first_pass: bool,
     out: Output,
 ) {
     let layout = F::LAYOUT;
@@ -175,7 +179,7 @@ unsafe fn block_tile<F: Format, const P: usize, const R: usize>(
                 x = x.add(R * TILE_WORDS);
             }
         }
-        if R <= 2 {
+        if first_pass {
             prefetch::<P>(unit.wrapping_add(AHEAD), panel_bytes, layout.unit_bytes());
         }
         left -= here;
