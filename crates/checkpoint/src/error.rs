@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use shakti_gguf::GgufError;
 use shakti_model::ModelError;
+use shakti_tokenizer::TokenizerError;
 
 /// An error of reading, writing or converting model files.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,9 @@ pub enum CheckpointError {
         /// What it lacks.
         reason: String,
     },
+    /// The vocabulary cannot be said in the format asked for.
+    #[error("vocabulary: {0}")]
+    Tokenizer(#[from] TokenizerError),
     /// Whoever was asked for a tensor's bytes failed.
     #[error("tensor `{name}`: {source}")]
     Source {

@@ -12,7 +12,7 @@ mod vocabulary;
 
 pub use export::{ExportReport, GgufExport};
 pub use import::GgufModel;
-pub use vocabulary::{ExportTokenizer, GgufVocabulary};
+pub use vocabulary::ExportTokenizer;
 
 /// Layer patterns, one string a layer; absent means dense attention everywhere.
 pub(crate) const LAYER_TYPES_KEY: &str = "shakti.attention.layer_types";

@@ -19,7 +19,7 @@ mod writer;
 
 pub(crate) use plain::dense_warning;
 pub use plain::{PlainModel, RepetitionCost};
-pub use writer::{FolderContents, write_folder};
+pub use writer::{FolderContents, fill_folder, write_folder};
 
 /// The model's configuration.
 pub const CONFIG_FILE: &str = "config.json";

@@ -14,12 +14,14 @@ mod model_file;
 pub mod names;
 mod recode;
 pub mod safetensors;
+mod vocabulary;
 
 pub use error::CheckpointError;
 pub use files::Overwrite;
 pub use folder::AtomicFolder;
-pub use gguf::{ExportReport, ExportTokenizer, GgufExport, GgufModel, GgufVocabulary};
-pub use hf::{FolderContents, HfFolder, PlainModel, RepetitionCost, write_folder};
+pub use gguf::{ExportReport, ExportTokenizer, GgufExport, GgufModel};
+pub use hf::{FolderContents, HfFolder, PlainModel, RepetitionCost, fill_folder, write_folder};
 pub use manifest::{MANIFEST_FILE, verify_manifest, write_manifest};
 pub use model_file::{ModelFile, TokenizerSource};
 pub use recode::{load_parameters, tensor_as, tensor_f32};
+pub use vocabulary::{is_gguf, tokenizer_of_gguf};

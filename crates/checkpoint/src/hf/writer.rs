@@ -45,23 +45,48 @@ pub fn write_folder(
     contents: &FolderContents,
 ) -> Result<(), CheckpointError> {
     let folder = AtomicFolder::create(path, overwrite)?;
-    write_text(folder.path(), CONFIG_FILE, &config.to_json())?;
-    write_text(folder.path(), GENERATION_CONFIG_FILE, &generation_config(config))?;
-    let texts = [
-        (TOKENIZER_FILE, &contents.tokenizer_json),
-        (TOKENIZER_CONFIG_FILE, &contents.tokenizer_config_json),
-        (CHAT_TEMPLATE_FILE, &contents.chat_template),
-    ];
-    for (name, text) in texts {
-        if let Some(text) = text {
-            write_text(folder.path(), name, text)?;
-        }
-    }
-    for (name, bytes) in &contents.others {
-        write_file(&folder.path().join(name), bytes, Overwrite::Refuse)?;
-    }
-    write_weights(&folder.path().join(WEIGHTS_FILE), config, source, dtype)?;
+    fill_folder(folder.path(), config, source, dtype, contents)?;
     folder.commit()
+}
+
+/// Writes the same files into an existing empty folder, for callers that add their own and commit the whole.
+///
+/// # Errors
+/// As [`write_folder`].
+pub fn fill_folder(
+    folder: &Path,
+    config: &ModelConfig,
+    source: &dyn TensorSource,
+    dtype: DType,
+    contents: &FolderContents,
+) -> Result<(), CheckpointError> {
+    write_text(folder, CONFIG_FILE, &config.to_json())?;
+    write_text(folder, GENERATION_CONFIG_FILE, &generation_config(config))?;
+    contents.write(folder)?;
+    write_weights(&folder.join(WEIGHTS_FILE), config, source, dtype)
+}
+
+impl FolderContents {
+    /// Writes these files into a folder that has none of them.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn write(&self, folder: &Path) -> Result<(), CheckpointError> {
+        let texts = [
+            (TOKENIZER_FILE, &self.tokenizer_json),
+            (TOKENIZER_CONFIG_FILE, &self.tokenizer_config_json),
+            (CHAT_TEMPLATE_FILE, &self.chat_template),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                write_text(folder, name, text)?;
+            }
+        }
+        for (name, bytes) in &self.others {
+            write_file(&folder.join(name), bytes, Overwrite::Refuse)?;
+        }
+        Ok(())
+    }
 }
 
 fn write_text(folder: &Path, name: &str, text: &str) -> Result<PathBuf, CheckpointError> {

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use shakti_checkpoint::GgufVocabulary;
 use shakti_kernels::blocks::DType;
 use shakti_model::{
     BlockSparse, LayerType, ModelConfig, NormType, ParamSpec, TensorData, TensorSource, preset,
 };
+use shakti_tokenizer::Tokenizer;
 
 /// The folder of recorded outputs of second implementations.
 pub fn golden(name: &str) -> PathBuf {
@@ -76,30 +76,50 @@ pub fn biased_config() -> ModelConfig {
     config
 }
 
-/// Our seven special tokens, the 256 bytes in the alphabet of byte-level BPE, one merge.
-pub fn vocabulary() -> GgufVocabulary {
+/// A `tokenizer.json`: our seven special tokens, the 256 bytes in the alphabet of byte-level BPE, one merge.
+pub fn tokenizer_json() -> String {
     let special = ["<|bos|>", "<|eos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"];
-    let mut tokens: Vec<String> = special.map(str::to_owned).to_vec();
+    let mut vocab = serde_json::Map::new();
+    let mut add = |token: String| vocab.insert(token, vocab.len().into());
+    special.iter().for_each(|token| drop(add((*token).to_owned())));
     let mut unprintable = 0x100u32..;
     for byte in 0..=255u32 {
         let printable = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
         let code = if printable { Some(byte) } else { unprintable.next() };
-        tokens.extend(code.and_then(char::from_u32).map(String::from));
+        code.and_then(char::from_u32).map(|c| add(c.to_string()));
     }
-    tokens.push("th".to_owned());
-    let token_types = (0..tokens.len()).map(|id| if id < special.len() { 3 } else { 1 }).collect();
-    GgufVocabulary {
-        pre: "gpt-2".to_owned(),
-        tokens,
-        token_types,
-        merges: vec!["t h".to_owned()],
-        bos: Some(0),
-        eos: Some(1),
-        pad: Some(2),
-        eot: Some(6),
-        adds_bos: true,
-        chat_template: Some("{{ messages }}".to_owned()),
-    }
+    add("th".to_owned());
+    let added: Vec<_> = special
+        .iter()
+        .enumerate()
+        .map(|(id, token)| {
+            serde_json::json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+        "post_processor": null,
+        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": [["t", "h"]],
+        },
+    })
+    .to_string()
+}
+
+/// Its companion, with a chat template.
+pub const TOKENIZER_CONFIG: &str = r#"{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|bos|>",
+    "eos_token": "<|eos|>", "pad_token": "<|pad|>", "chat_template": "{{ messages }}"}"#;
+
+/// Both, opened.
+pub fn tokenizer() -> Tokenizer {
+    Tokenizer::from_json(&tokenizer_json(), TOKENIZER_CONFIG).expect("a valid vocabulary")
 }
 
 /// Every tensor of `config` is the same bytes in both sources.

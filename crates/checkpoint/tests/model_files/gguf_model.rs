@@ -3,25 +3,26 @@
 use std::path::Path;
 
 use crate::common::{
-    MadeUp, assert_same_tensors, biased_config, golden, plain_config, variant_config, vocabulary,
+    MadeUp, assert_same_tensors, biased_config, golden, plain_config, tokenizer, variant_config,
 };
 use shakti_checkpoint::{
     CheckpointError, ExportReport, ExportTokenizer, GgufExport, GgufModel, ModelFile, Overwrite,
-    TokenizerSource, tensor_as, tensor_f32,
+    TokenizerSource, is_gguf, tensor_as, tensor_f32, tokenizer_of_gguf,
 };
 use shakti_gguf::{GgufFile, GgufWriter, TensorType, Value};
 use shakti_kernels::blocks::DType;
 use shakti_model::{ModelConfig, ParamSpec, TensorSource};
+use shakti_tokenizer::{TokenKind, Tokenizer};
 
 fn export(path: &Path, config: &ModelConfig, dtype: DType, source: &dyn TensorSource) -> ExportReport {
-    let vocabulary = vocabulary();
+    let tokenizer = tokenizer();
     let dtype = |_: &ParamSpec| dtype;
     let export = GgufExport {
         config,
         name: "made up",
         file_type: 0,
         dtype: &dtype,
-        tokenizer: ExportTokenizer::Vocabulary(&vocabulary),
+        tokenizer: ExportTokenizer::Tokenizer(&tokenizer),
         extra: &[("general.license", Value::String("CC-BY-4.0"))],
     };
     export.write(path, Overwrite::Refuse, source).expect("a writable folder")
@@ -43,6 +44,7 @@ fn a_model_comes_back() {
         assert_eq!(model.config(), &config);
         assert_same_tensors(&config, &model, &MadeUp);
         assert_eq!(model.chat_template().expect("a string").as_deref(), Some("{{ messages }}"));
+        assert_same_vocabulary(&tokenizer_of_gguf(model.file()).expect("our own vocabulary"));
         let again = temporary.path().join(format!("{name}-again.gguf"));
         export(&again, model.config(), DType::F32, &model);
         assert_eq!(
@@ -53,32 +55,70 @@ fn a_model_comes_back() {
     }
 }
 
+/// Ids, kinds and texts are those of the vocabulary that was exported; the rest is unused.
+fn assert_same_vocabulary(found: &Tokenizer) {
+    let expected = tokenizer();
+    assert_eq!(found.special_ids(), expected.special_ids());
+    let text = "the fever\n is  39.5\u{b0} \u{92c}\u{941}<|end|>";
+    let ids = |tokenizer: &Tokenizer| {
+        let mut ids = Vec::new();
+        tokenizer.encode_with_special(text, &mut ids);
+        ids
+    };
+    assert_eq!(ids(found), ids(&expected));
+    assert_eq!(found.decode(&ids(found)), text);
+    assert_eq!(found.vocab_size(), 300);
+    for id in 0..300 {
+        let kind = expected.token_kind(id).unwrap_or(TokenKind::Unused);
+        assert_eq!((found.token_kind(id), id >= 264), (Some(kind), kind == TokenKind::Unused), "token {id}");
+    }
+}
+
+#[test]
+fn a_vocabulary_larger_than_the_table_is_refused() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let (mut config, tokenizer) = (plain_config(), tokenizer());
+    config.vocab_size = 263;
+    let export = GgufExport {
+        config: &config,
+        name: "small",
+        file_type: 0,
+        dtype: &|_| DType::F32,
+        tokenizer: ExportTokenizer::Tokenizer(&tokenizer),
+        extra: &[],
+    };
+    let error =
+        export.write(&temporary.path().join("model.gguf"), Overwrite::Refuse, &MadeUp).expect_err("264 ids");
+    assert!(
+        error.to_string().contains("a vocabulary of 264 ids for an embedding table of 263 rows"),
+        "{error}"
+    );
+}
+
 #[test]
 fn goldens_survive_gguf() {
     let temporary = tempfile::tempdir().expect("a folder");
+    let nothing =
+        GgufFile::from_bytes(GgufWriter::new().write_to(Vec::new()).and_then(|f| f.finish()).expect("empty"));
+    let nothing = nothing.expect("an empty file");
     for name in ["tiny_shakti", "tiny_llama", "tiny_llama_tied", "tiny_layernorm"] {
         let folder = ModelFile::open(golden(name)).expect("a golden");
-        // These have 97 tokens and no vocabulary; one that fits is cut from ours.
-        let mut vocabulary = vocabulary();
-        vocabulary.tokens.truncate(folder.config().vocab_size);
-        vocabulary.token_types.truncate(folder.config().vocab_size);
-        let config = folder.config();
-        (vocabulary.bos, vocabulary.pad) = (config.bos_token_id, config.pad_token_id);
-        (vocabulary.eos, vocabulary.eot) = (config.eos_token_ids.first().copied(), None);
+        // These have 97 tokens and no vocabulary.
         let path = temporary.path().join(format!("{name}.gguf"));
         let export = GgufExport {
             config: folder.config(),
             name,
             file_type: 0,
             dtype: &|_| DType::F32,
-            tokenizer: ExportTokenizer::Vocabulary(&vocabulary),
+            tokenizer: ExportTokenizer::CopyOf(&nothing),
             extra: &[],
         };
         export.write(&path, Overwrite::Refuse, &folder).expect("writable");
         let model = GgufModel::open(&path).expect("our own file");
         let mut config = folder.config().clone();
-        // Training settings have no place in GGUF.
+        // Training settings have no place in GGUF; token ids stand with the vocabulary.
         (config.hidden_dropout, config.initializer_range) = (0.0, 0.02);
+        (config.bos_token_id, config.eos_token_ids, config.pad_token_id) = (None, Vec::new(), None);
         assert_eq!(model.config(), &config);
         for spec in config.parameters() {
             let expected = tensor_f32(&folder, &spec).expect("decodable");
@@ -144,6 +184,11 @@ fn files_of_llama_cpp_open() {
     assert_eq!(spm.config().num_kv_heads, [2, 2]);
     assert!(!spm.config().tie_word_embeddings);
     assert!(matches!(spm.tokenizer(), TokenizerSource::Gguf(_)));
+    assert_eq!(spm.read_tokenizer().expect("SentencePiece style").vocab_size(), 320);
+    assert_eq!(tokenizer_of_gguf(bpe.file()).expect("byte-level").vocab_size(), 300);
+    assert!(
+        is_gguf(bpe.path()) && !is_gguf(&golden("gguf/bpe_q4_k_m.tokens.json")) && !is_gguf(&golden("gguf"))
+    );
     for model in [&bpe as &dyn TensorSource, &spm] {
         let config = if std::ptr::addr_eq(model, &bpe) { bpe.config() } else { spm.config() };
         for spec in config.parameters() {
@@ -316,13 +361,13 @@ fn failed_exports_leave_nothing() {
         }
     }
     let temporary = tempfile::tempdir().expect("a folder");
-    let (config, vocabulary) = (plain_config(), vocabulary());
+    let (config, tokenizer) = (plain_config(), tokenizer());
     let mut export = GgufExport {
         config: &config,
         name: "fails",
         file_type: 0,
         dtype: &|_| DType::F32,
-        tokenizer: ExportTokenizer::Vocabulary(&vocabulary),
+        tokenizer: ExportTokenizer::Tokenizer(&tokenizer),
         extra: &[],
     };
     let path = temporary.path().join("model.gguf");

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::{MadeUp, assert_same_tensors, biased_config, golden, plain_config, variant_config};
+use crate::common::{
+    MadeUp, TOKENIZER_CONFIG, assert_same_tensors, biased_config, golden, plain_config, tokenizer_json,
+    variant_config,
+};
 use shakti_checkpoint::{
     CheckpointError, FolderContents, HfFolder, ModelFile, Overwrite, PlainModel, load_parameters, tensor_f32,
     verify_manifest, write_folder,
@@ -14,8 +17,9 @@ use shakti_model::{Layout, ModelConfig, TensorSource};
 
 fn write(path: &Path, config: &ModelConfig) {
     let contents = FolderContents {
-        tokenizer_json: Some("{}".to_owned()),
-        chat_template: Some("{{ messages }}".to_owned()),
+        tokenizer_json: Some(tokenizer_json()),
+        tokenizer_config_json: Some(TOKENIZER_CONFIG.to_owned()),
+        chat_template: Some("{{ messages[0] }}".to_owned()),
         others: vec![("README.md".to_owned(), b"# A model\n".to_vec())],
         ..FolderContents::default()
     };
@@ -47,10 +51,14 @@ fn a_folder_comes_back() {
         let ModelFile::Folder(folder) = ModelFile::open(&path).expect("our own folder") else {
             panic!("{name} is a folder")
         };
+        verify_manifest(&path).expect("checksums hold");
         assert_eq!(folder.config(), &config);
+        assert_eq!(folder.chat_template().expect("readable").as_deref(), Some("{{ messages[0] }}"));
+        fs::remove_file(path.join("chat_template.jinja")).expect("removable");
         assert_eq!(folder.chat_template().expect("readable").as_deref(), Some("{{ messages }}"));
         assert_same_tensors(&config, &folder, &MadeUp);
-        verify_manifest(&path).expect("checksums hold");
+        let tokenizer = ModelFile::open(&path).expect("as before").read_tokenizer().expect("a vocabulary");
+        assert_eq!(tokenizer.special_ids().eos, Some(1));
         let again = temporary.path().join(format!("{name}-again"));
         write(&again, folder.config());
         for file in ["config.json", "model.safetensors", "generation_config.json", "checksums.sha256"] {
