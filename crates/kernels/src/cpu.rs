@@ -1,5 +1,6 @@
 //! The handle through which every operation runs: a kernel set and the threads it runs on.
 
+use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::kernel_set::KernelSet;
 use crate::pool::ThreadPool;
@@ -16,12 +17,14 @@ pub struct Cpu {
     pub kernels: &'static KernelSet,
     /// The threads that share the work.
     pub pool: ThreadPool,
+    /// Scratch memory for what comes between operations.
+    pub buffers: Buffers,
 }
 
 impl Cpu {
     /// A handle that uses `kernels` on `threads` threads.
     pub fn new(kernels: &'static KernelSet, threads: usize) -> Self {
-        Self { kernels, pool: ThreadPool::new(threads) }
+        Self { kernels, pool: ThreadPool::new(threads), buffers: Buffers::default() }
     }
 
     /// The best kernel set of this CPU (or the one `SHAKTI_KERNELS` names), on `threads` threads or as many as the

@@ -6,6 +6,7 @@
 
 pub mod blocks;
 
+mod buffers;
 mod cpu;
 mod disjoint;
 mod error;
@@ -20,6 +21,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use buffers::{Buffer, Buffers};
 pub use cpu::Cpu;
 pub use error::Error;
 pub use kernel_set::{KERNELS_VARIABLE, KernelSet};

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use shakti_kernels::RopeAngles;
+use shakti_kernels::{Buffer, RopeAngles};
 
 use crate::kv_cache::{CacheMode, KvCache};
 use crate::layers::attention::{self, AttentionTape, Sequences};
@@ -28,7 +28,7 @@ pub(crate) struct Tape {
     angles: RopeAngles,
     caches: Vec<KvCache>,
     layers: Vec<(AttentionTape, MlpTape)>,
-    x: Vec<f32>,
+    x: Buffer,
     stats: NormStats,
     dropout: Option<Dropout>,
 }
@@ -74,7 +74,7 @@ impl Decoder {
         weights: &Weights<'_>,
         batch: Batch<'_>,
         caches: &mut [&mut KvCache],
-    ) -> Result<Vec<f32>, ModelError> {
+    ) -> Result<Buffer, ModelError> {
         self.check(batch)?;
         if batch.rows.len() != caches.len() {
             return Err(ModelError::bad(
@@ -111,7 +111,7 @@ impl Decoder {
         weights: &Weights<'_>,
         batch: Batch<'_>,
         dropout_seed: u64,
-    ) -> Result<(Vec<f32>, Tape), ModelError> {
+    ) -> Result<(Buffer, Tape), ModelError> {
         self.check(batch)?;
         let fresh = |rows: &Range<usize>| {
             KvCache::new(&self.config, CacheMode::Bounded { max_seq_len: rows.len() }, rows.len())
@@ -148,7 +148,7 @@ impl Decoder {
         let layout = grads.layout().clone();
         let places = &layout.places;
         let sequences = Sequences { rows: &tape.rows, angles: &tape.angles };
-        let mut dx = vec![0.0; dhidden.len()];
+        let mut dx = compute.cpu.buffers.zeros(dhidden.len());
         norm::backward(
             compute.cpu,
             &weights.norm,
@@ -177,12 +177,12 @@ impl Decoder {
     }
 
     /// Scores `[n, V]` of normalised hidden states `[n, D]`.
-    pub fn logits(&self, compute: Compute<'_>, weights: &Weights<'_>, hidden: &[f32]) -> Vec<f32> {
+    pub fn logits(&self, compute: Compute<'_>, weights: &Weights<'_>, hidden: &[f32]) -> Buffer {
         linear::forward(compute, &weights.lm_head, hidden, self.config.hidden_size)
     }
 
-    fn embed(&self, compute: Compute<'_>, weights: &Weights<'_>, tokens: &[u32]) -> Vec<f32> {
-        let mut x = vec![0.0; tokens.len() * self.config.hidden_size];
+    fn embed(&self, compute: Compute<'_>, weights: &Weights<'_>, tokens: &[u32]) -> Buffer {
+        let mut x = compute.cpu.buffers.take(tokens.len() * self.config.hidden_size);
         weights.embed.embed(compute.cpu, &mut x, tokens);
         x
     }

@@ -1,7 +1,7 @@
 //! Cross entropy over the output head, in chunks of rows, so that `[N, V]` logits are never whole in memory;
 //! and the whole forward and backward pass of a training step.
 
-use shakti_kernels::Cpu;
+use shakti_kernels::{Buffer, Cpu};
 
 use crate::decoder::{Batch, Decoder};
 use crate::layers::{Compute, linear};
@@ -62,17 +62,17 @@ impl Decoder {
         self.check_targets(batch, targets)?;
         let weights = Weights::dense(params);
         let (hidden, tape) = self.forward_train(compute, &weights, batch, pass.dropout_seed)?;
-        let mut dhidden = vec![0.0; hidden.len()];
+        let mut dhidden = compute.cpu.buffers.zeros(hidden.len());
         let mut loss = LossSum::default();
         let head = grads.layout().places.lm_head;
         for rows in self.chunks(targets.weights) {
-            let mut chunk = Chunk::gather(self.config(), &hidden, targets, &rows);
+            let mut chunk = Chunk::gather(compute.cpu, self.config(), &hidden, targets, &rows);
             let mut logits = self.logits(compute, &weights, &chunk.hidden);
             let scaled: Vec<f32> = chunk.weights.iter().map(|weight| weight * pass.grad_scale).collect();
             compute.cpu.cross_entropy_backward(&mut logits, &mut chunk.losses, &chunk.targets, &scaled);
             chunk.add_to(&mut loss);
             linear::backward_weight(compute, head, grads, (&logits, &chunk.hidden, rows.len()));
-            let mut d = std::mem::take(&mut chunk.hidden);
+            let mut d = compute.cpu.buffers.take(chunk.hidden.len());
             linear::backward_input(compute, &weights.lm_head, &mut d, &logits, (false, rows.len()));
             let width = self.config().hidden_size;
             for (row, d) in rows.iter().zip(d.chunks_exact(width)) {
@@ -93,7 +93,7 @@ impl Decoder {
     ) -> LossSum {
         let mut loss = LossSum::default();
         for rows in self.chunks(targets.weights) {
-            let mut chunk = Chunk::gather(self.config(), hidden, targets, &rows);
+            let mut chunk = Chunk::gather(compute.cpu, self.config(), hidden, targets, &rows);
             let logits = self.logits(compute, weights, &chunk.hidden);
             chunk.forward(compute.cpu, &logits);
             chunk.add_to(&mut loss);
@@ -148,17 +148,21 @@ impl Decoder {
 
 /// The rows of one chunk, gathered.
 struct Chunk {
-    hidden: Vec<f32>,
+    hidden: Buffer,
     targets: Vec<u32>,
     weights: Vec<f32>,
     losses: Vec<f32>,
 }
 
 impl Chunk {
-    fn gather(config: &ModelConfig, hidden: &[f32], targets: Targets<'_>, rows: &[usize]) -> Self {
+    fn gather(cpu: &Cpu, config: &ModelConfig, hidden: &[f32], targets: Targets<'_>, rows: &[usize]) -> Self {
         let width = config.hidden_size;
+        let mut gathered = cpu.buffers.take(rows.len() * width);
+        for (to, row) in gathered.chunks_exact_mut(width).zip(rows) {
+            to.copy_from_slice(&hidden[row * width..(row + 1) * width]);
+        }
         Self {
-            hidden: rows.iter().flat_map(|row| &hidden[row * width..(row + 1) * width]).copied().collect(),
+            hidden: gathered,
             targets: rows.iter().map(|row| targets.targets[*row]).collect(),
             weights: rows.iter().map(|row| targets.weights[*row]).collect(),
             losses: vec![0.0; rows.len()],

@@ -24,6 +24,13 @@ pub struct LinearWeight<'a> {
 }
 
 impl LinearWeight<'_> {
+    pub(crate) fn out_features(&self, in_features: usize) -> usize {
+        match self.matrix {
+            Matrix::Dense(values) => values.len() / in_features,
+            Matrix::Packed(matrix) => matrix.rows(),
+        }
+    }
+
     /// The f32 values; only training asks, and training weights are dense.
     pub(crate) fn dense(&self) -> &[f32] {
         match self.matrix {

@@ -8,7 +8,7 @@ mod plan;
 
 use std::ops::Range;
 
-use shakti_kernels::{AttentionGrads, AttentionPlan, AttentionSaved, RopeAngles};
+use shakti_kernels::{AttentionGrads, AttentionPlan, AttentionSaved, Buffer, RopeAngles};
 
 use super::norm::{self, NormStats};
 use super::{Branch, Compute, Dropout, linear};
@@ -21,11 +21,11 @@ use crate::weights::LayerWeights;
 /// `[N, H]`; keys and values stand in the caches of the tape.
 #[derive(Debug)]
 pub(crate) struct AttentionTape {
-    x: Vec<f32>,
+    x: Buffer,
     stats: NormStats,
-    q: Vec<f32>,
-    out: Vec<f32>,
-    lse: Vec<f32>,
+    q: Buffer,
+    out: Buffer,
+    lse: Buffer,
     plan: AttentionPlan,
 }
 
@@ -47,9 +47,7 @@ pub(crate) fn forward(
     let (cpu, d) = (compute.cpu, config.hidden_size);
     let kv_heads = config.num_kv_heads[layer];
     let (h, stats) = norm::forward(cpu, &weights.input_norm, x, config.norm_eps);
-    let mut q = linear::forward(compute, &weights.q, &h, d);
-    let mut k = linear::forward(compute, &weights.k, &h, d);
-    let v = linear::forward(compute, &weights.v, &h, d);
+    let [mut q, mut k, v] = linear::forward_many(compute, [&weights.q, &weights.k, &weights.v], &h, d);
     let row = kv_heads * config.head_dim;
     let of = |rows: &Range<usize>| rows.start * row..rows.end * row;
     for (cache, rows) in caches.iter_mut().zip(sequences.rows) {
@@ -62,15 +60,15 @@ pub(crate) fn forward(
         cache.place_sinks(cpu, layer, config.rope_theta);
     }
     let plan = plan::plan(config, layer, caches, sequences.rows);
-    let mut out = vec![0.0; q.len()];
-    let mut lse = vec![0.0; q.len() / config.head_dim];
+    let mut out = cpu.buffers.take(q.len());
+    let mut lse = cpu.buffers.take(q.len() / config.head_dim);
     let views: Vec<_> =
         caches.iter().zip(sequences.rows).map(|(cache, rows)| cache.layers[layer].view(rows.start)).collect();
     cpu.attention(&mut out, &mut lse, &q, &views, &plan);
     let mut projected =
         linear::forward(compute, &weights.o, &out, config.num_attention_heads * config.head_dim);
     Dropout::apply(dropout, cpu, &mut projected, layer, Branch::Attention);
-    let tape = keep.then(|| AttentionTape { x: x.to_vec(), stats, q, out, lse, plan });
+    let tape = keep.then(|| AttentionTape { x: cpu.buffers.copy(x), stats, q, out, lse, plan });
     cpu.add(x, &projected);
     tape
 }
@@ -87,14 +85,15 @@ pub(crate) fn backward(
 ) {
     let cpu = compute.cpu;
     let rows = dx.len() / config.hidden_size;
-    let mut dprojected = dx.to_vec();
+    let mut dprojected = cpu.buffers.copy(dx);
     Dropout::apply(dropout, cpu, &mut dprojected, layer, Branch::Attention);
     linear::backward_weight(compute, places.o, grads, (&dprojected, &tape.out, rows));
-    let mut dout = vec![0.0; tape.out.len()];
+    let mut dout = cpu.buffers.take(tape.out.len());
     linear::backward_input(compute, &weights.o, &mut dout, &dprojected, (false, rows));
 
     let kv_len = rows * config.num_kv_heads[layer] * config.head_dim;
-    let (mut dq, mut dk, mut dv) = (vec![0.0; tape.q.len()], vec![0.0; kv_len], vec![0.0; kv_len]);
+    let mut dq = cpu.buffers.take(tape.q.len());
+    let (mut dk, mut dv) = (cpu.buffers.zeros(kv_len), cpu.buffers.zeros(kv_len));
     let views: Vec<_> =
         caches.iter().zip(sequences.rows).map(|(cache, rows)| cache.layers[layer].view(rows.start)).collect();
     let saved = AttentionSaved { dout: &dout, out: &tape.out, lse: &tape.lse, q: &tape.q };
@@ -108,7 +107,7 @@ pub(crate) fn backward(
     cpu.rope(&mut dk, config.num_kv_heads[layer], sequences.angles, true);
 
     let (h, _) = norm::forward(cpu, &weights.input_norm, &tape.x, config.norm_eps);
-    let mut dh = vec![0.0; h.len()];
+    let mut dh = cpu.buffers.take(h.len());
     for (index, (place, weight, grad)) in
         [(places.q, &weights.q, &dq), (places.k, &weights.k, &dk), (places.v, &weights.v, &dv)]
             .into_iter()

@@ -1,6 +1,6 @@
 //! The linear layer `y = x W^T + b`, `W [out, in]`: dense f32 in training, packed blocks or floats when serving.
 
-use shakti_kernels::{MatMut, MatRef};
+use shakti_kernels::{Buffer, MatMut, MatRef, PackedMatrix};
 
 use super::Compute;
 use crate::params::{Parameters, Place};
@@ -12,26 +12,38 @@ pub(crate) fn forward(
     weight: &LinearWeight<'_>,
     x: &[f32],
     in_features: usize,
-) -> Vec<f32> {
-    let (cpu, rows) = (compute.cpu, x.len() / in_features);
-    let mut y = match weight.matrix {
-        Matrix::Dense(w) => {
-            let out = w.len() / in_features;
-            let mut y = vec![0.0; rows * out];
-            let (a, b) = (MatRef::new(x, rows, in_features), MatRef::new(w, out, in_features).t());
-            cpu.gemm(compute.precision, false, MatMut::new(&mut y, rows, out), a, b);
-            y
-        }
-        Matrix::Packed(w) => {
-            let mut y = vec![0.0; rows * w.rows()];
-            cpu.matmul_packed(&mut y, x, w);
-            y
-        }
-    };
-    if let Some(bias) = weight.bias {
-        cpu.add_bias(&mut y, bias);
-    }
+) -> Buffer {
+    let [y] = forward_many(compute, [weight], x, in_features);
     y
+}
+
+/// [`forward`] of several weights on the same input; packed ones run together.
+pub(crate) fn forward_many<const COUNT: usize>(
+    compute: Compute<'_>,
+    weights: [&LinearWeight<'_>; COUNT],
+    x: &[f32],
+    in_features: usize,
+) -> [Buffer; COUNT] {
+    let (cpu, rows) = (compute.cpu, x.len() / in_features);
+    let mut outputs = weights.map(|weight| cpu.buffers.take(rows * weight.out_features(in_features)));
+    let mut packed: Vec<(&mut [f32], &PackedMatrix)> = Vec::with_capacity(COUNT);
+    for (weight, y) in weights.iter().zip(&mut outputs) {
+        match weight.matrix {
+            Matrix::Dense(w) => {
+                let out = w.len() / in_features;
+                let (a, b) = (MatRef::new(x, rows, in_features), MatRef::new(w, out, in_features).t());
+                cpu.gemm(compute.precision, false, MatMut::new(y, rows, out), a, b);
+            }
+            Matrix::Packed(w) => packed.push((y, w)),
+        }
+    }
+    cpu.matmul_packed_many(&mut packed, x);
+    for (weight, y) in weights.iter().zip(&mut outputs) {
+        if let Some(bias) = weight.bias {
+            cpu.add_bias(y, bias);
+        }
+    }
+    outputs
 }
 
 /// `dx [N, in] (+)= dy [N, out] W`.

@@ -1,5 +1,7 @@
 //! The feed-forward branch: `down(silu(gate(h)) * up(h))` with `h = norm(x)` (SwiGLU, arXiv 2002.05202).
 
+use shakti_kernels::Buffer;
+
 use super::norm::{self, NormStats};
 use super::{Branch, Compute, Dropout, linear};
 use crate::ModelConfig;
@@ -9,10 +11,10 @@ use crate::weights::LayerWeights;
 /// What the backward pass needs: the input `[N, D]`, its norm statistics, gate and up `[N, F]`.
 #[derive(Debug)]
 pub(crate) struct MlpTape {
-    x: Vec<f32>,
+    x: Buffer,
     stats: NormStats,
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    gate: Buffer,
+    up: Buffer,
 }
 
 /// Adds the branch to the residual stream `x [N, D]`.
@@ -26,13 +28,12 @@ pub(crate) fn forward(
 ) -> Option<MlpTape> {
     let cpu = compute.cpu;
     let (h, stats) = norm::forward(cpu, &weights.post_norm, x, config.norm_eps);
-    let gate = linear::forward(compute, &weights.gate, &h, config.hidden_size);
-    let up = linear::forward(compute, &weights.up, &h, config.hidden_size);
-    let mut act = vec![0.0; gate.len()];
+    let [gate, up] = linear::forward_many(compute, [&weights.gate, &weights.up], &h, config.hidden_size);
+    let mut act = cpu.buffers.take(gate.len());
     cpu.silu_mul(&mut act, &gate, &up);
     let mut out = linear::forward(compute, &weights.down, &act, config.intermediate_size);
     Dropout::apply(dropout, cpu, &mut out, layer, Branch::Mlp);
-    let tape = keep.then(|| MlpTape { x: x.to_vec(), stats, gate, up });
+    let tape = keep.then(|| MlpTape { x: cpu.buffers.copy(x), stats, gate, up });
     cpu.add(x, &out);
     tape
 }
@@ -49,14 +50,14 @@ pub(crate) fn backward(
 ) {
     let cpu = compute.cpu;
     let rows = dx.len() / config.hidden_size;
-    let mut dout = dx.to_vec();
+    let mut dout = cpu.buffers.copy(dx);
     Dropout::apply(dropout, cpu, &mut dout, layer, Branch::Mlp);
-    let mut act = vec![0.0; tape.gate.len()];
+    let mut act = cpu.buffers.take(tape.gate.len());
     cpu.silu_mul(&mut act, &tape.gate, &tape.up);
     linear::backward_weight(compute, places.down, grads, (&dout, &act, rows));
     let mut dact = act;
     linear::backward_input(compute, &weights.down, &mut dact, &dout, (false, rows));
-    let (mut dgate, mut dup) = (vec![0.0; dact.len()], vec![0.0; dact.len()]);
+    let (mut dgate, mut dup) = (cpu.buffers.take(dact.len()), cpu.buffers.take(dact.len()));
     cpu.silu_mul_backward(&mut dgate, &mut dup, &dact, &tape.gate, &tape.up);
     let (h, _) = norm::forward(cpu, &weights.post_norm, &tape.x, config.norm_eps);
     linear::backward_weight(compute, places.gate, grads, (&dgate, &h, rows));

@@ -1,6 +1,6 @@
 //! RMSNorm (arXiv 1910.07467) or LayerNorm (arXiv 1607.06450) over rows `[N, D]`.
 
-use shakti_kernels::{Cpu, LayerNormGrads, LayerNormOutput};
+use shakti_kernels::{Buffer, Cpu, LayerNormGrads, LayerNormOutput};
 
 use crate::params::{Parameters, Place};
 use crate::weights::NormWeight;
@@ -13,9 +13,9 @@ pub(crate) struct NormStats {
 }
 
 /// The normalised rows and their statistics.
-pub(crate) fn forward(cpu: &Cpu, weight: &NormWeight<'_>, x: &[f32], eps: f32) -> (Vec<f32>, NormStats) {
+pub(crate) fn forward(cpu: &Cpu, weight: &NormWeight<'_>, x: &[f32], eps: f32) -> (Buffer, NormStats) {
     let rows = x.len() / weight.weight.len();
-    let mut y = vec![0.0; x.len()];
+    let mut y = cpu.buffers.take(x.len());
     let mut stats = NormStats { rstd: vec![0.0; rows], mean: Vec::new() };
     match weight.bias {
         None => cpu.rms_norm(&mut y, &mut stats.rstd, x, weight.weight, eps),

@@ -53,7 +53,11 @@ fn run(
         let mut caches: Vec<&mut KvCache> = std::iter::once(&mut cache).chain(&mut others).collect();
         let hidden =
             decoder.forward(compute, weights, Batch { tokens: &tokens, rows: &rows }, &mut caches).unwrap();
-        logits.extend(decoder.logits(compute, weights, &hidden[..call.len() * config.hidden_size]));
+        logits.extend_from_slice(&decoder.logits(
+            compute,
+            weights,
+            &hidden[..call.len() * config.hidden_size],
+        ));
     }
     logits
 }
@@ -181,7 +185,8 @@ fn a_truncated_cache_continues_as_if_the_rest_had_never_been() {
             let rows = [0..call.len()];
             hidden = decoder
                 .forward(compute, &weights, Batch { tokens: call, rows: &rows }, &mut [cache])
-                .unwrap();
+                .unwrap()
+                .to_vec();
         }
         hidden[hidden.len() - config.hidden_size..].to_vec()
     };

@@ -41,7 +41,7 @@ fn logits(
     let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
     let batch = Batch { tokens: ids, rows: &rows };
     let hidden = decoder.forward(f32_compute(cpu), weights, batch, &mut borrowed).unwrap();
-    decoder.logits(f32_compute(cpu), weights, &hidden)
+    decoder.logits(f32_compute(cpu), weights, &hidden).to_vec()
 }
 
 fn chosen(logits: &[f32], rows: &[u32], width: usize) -> Vec<f32> {

@@ -1,0 +1,102 @@
+//! Scratch memory that is used again: large allocations are returned to the system when freed, and getting them
+//! back costs a page fault every 4 KiB, more than many operations on them.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Freed buffers, by no order; few, because a forward pass asks for the same sizes again and again.
+#[derive(Debug, Default)]
+struct Shelf(Mutex<Vec<Vec<f32>>>);
+
+/// Lends f32 buffers and takes them back when they are dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Buffers(Arc<Shelf>);
+
+impl Buffers {
+    /// `len` values that the caller overwrites: what they hold is arbitrary, but initialized.
+    pub fn take(&self, len: usize) -> Buffer {
+        let mut values = self.0.pick(len);
+        if values.len() < len {
+            values.resize(len, 0.0);
+        }
+        Buffer { values, len, home: self.0.clone() }
+    }
+
+    /// `len` zeros.
+    pub fn zeros(&self, len: usize) -> Buffer {
+        let mut buffer = self.take(len);
+        buffer.fill(0.0);
+        buffer
+    }
+
+    /// A copy of `values`.
+    pub fn copy(&self, values: &[f32]) -> Buffer {
+        let mut buffer = self.take(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+}
+
+impl Shelf {
+    /// The smallest free buffer that holds `len` values and wastes at most half of itself, or a new one.
+    fn pick(&self, len: usize) -> Vec<f32> {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |values: &&Vec<f32>| values.len() >= len && values.len() <= 2 * len.max(512);
+        let best = free.iter().filter(fits).map(Vec::len).min();
+        match best.and_then(|best| free.iter().position(|values| values.len() == best)) {
+            Some(index) => free.swap_remove(index),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Borrowed scratch memory; a slice of f32.
+#[derive(Debug)]
+pub struct Buffer {
+    values: Vec<f32>,
+    len: usize,
+    home: Arc<Shelf>,
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[..self.len]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.len]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let values = std::mem::take(&mut self.values);
+        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_and_never_by_two() {
+        let buffers = Buffers::default();
+        let (mut a, b) = (buffers.zeros(1000), buffers.zeros(1000));
+        assert_ne!(a.as_ptr(), b.as_ptr());
+        a.fill(3.0);
+        let place = a.as_ptr();
+        drop(a);
+        let again = buffers.take(900);
+        assert_eq!((again.as_ptr(), again.len()), (place, 900));
+        assert_eq!(again[0], 3.0, "not cleared");
+        drop(again);
+        assert!(buffers.zeros(1000).iter().all(|value| *value == 0.0));
+        // A small request does not tie up a large buffer.
+        assert_ne!(buffers.take(10).as_ptr(), place);
+    }
+}
