@@ -6,7 +6,7 @@
 //! 2. [`Corpus::scan`] reads all files of a run once, drops exact duplicates and gives every source
 //!    document to one [`Split`]; [`Corpus::records`] streams what belongs to a split;
 //!    [`Corpus::overlap`] measures what the splits still share.
-//! 3. [`TokenSource`] holds the token ids and the loss mask of one source.
+//! 3. [`tokenize`] makes a [`TokenSource`] of them, token ids and loss mask, with a [`TextEncoder`].
 //! 4. [`BatchLoader`] mixes sources and packs [`Batch`]es in an order that a [`Position`] resumes exactly.
 //!
 //! [`inspect`] describes one file for a person.
@@ -14,6 +14,7 @@
 
 pub mod batches;
 pub mod corpus;
+mod encoder;
 mod error;
 mod hash;
 pub mod input;
@@ -23,6 +24,7 @@ mod tokens;
 
 pub use batches::{Batch, BatchLoader, BatchSettings, MixturePart, PartPosition, Position, Segment};
 pub use corpus::{Corpus, CorpusReport, CorpusSettings, OverlapReport, Split};
+pub use encoder::TextEncoder;
 pub use error::{DataError, ErrorKind};
 pub use input::{FileFormat, ReaderSettings, RecordReader, TextDocuments};
 pub use inspect::{Inspection, Lengths, SamplePart, inspect};
