@@ -198,3 +198,6 @@ pub(crate) fn spm_byte_ids(vocab: &Vocab, field: &str) -> Result<[u32; 256], Tok
         None => Ok(ids),
     }
 }
+
+#[cfg(test)]
+mod tests;

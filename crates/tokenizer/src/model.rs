@@ -54,7 +54,7 @@ pub(crate) struct ByteLevel {
     pub stages: Vec<Stage>,
     pub ignore_merges: bool,
     pub merges: Merges,
-    /// Id of every single byte.
+    /// Id of every byte. Some vocabularies in use have none for rare bytes, which then vanish from the text.
     pub byte_ids: [u32; 256],
     /// For every token: does its own text encode to it? `UNKNOWN` until first asked.
     pub is_own_encoding: Vec<AtomicU8>,
@@ -125,8 +125,15 @@ impl ByteLevel {
     ) -> Result<Self, TokenizerError> {
         let mut byte_ids = [NONE; 256];
         for (byte, id) in (0..=255_u8).zip(&mut byte_ids) {
-            let why = || format!("no token for byte 0x{byte:02X}, {:?}", byte_to_char(byte));
-            *id = vocab.find(&[byte]).ok_or_else(|| TokenizerError::bad(field, why()))?;
+            // bytes of control characters, of planes without characters, and those that never occur in UTF-8
+            let is_rare =
+                matches!(byte, 0..=0x1F | 0x7F | 0xC0 | 0xC1 | 0xF1..=0xFF) && !byte.is_ascii_whitespace();
+            let why = || format!("a vocabulary without byte 0x{byte:02X} ({:?})", byte_to_char(byte));
+            match vocab.find(&[byte]) {
+                Some(found) => *id = found,
+                None if is_rare => {}
+                None => return Err(TokenizerError::unsupported(field, why())),
+            }
         }
         let is_own_encoding = (0..vocab.len()).map(|_| AtomicU8::new(UNKNOWN)).collect();
         Ok(Self { stages, ignore_merges, merges, byte_ids, is_own_encoding })
@@ -164,7 +171,7 @@ impl ByteLevel {
         for &byte in piece.as_bytes() {
             merger.push(self.byte_ids[byte as usize], 1);
         }
-        merger.run(&ByIds(&self.merges), |symbol| ids.push(symbol.id));
+        merger.run(&ByIds(&self.merges), |symbol| ids.extend((symbol.id != NONE).then_some(symbol.id)));
     }
 }
 

@@ -1,6 +1,7 @@
 //! `Tokenizer`: plain text to ids, trusted text to ids, ids to bytes.
 
 use crate::added::AddedTokens;
+use crate::merge::NONE;
 use crate::model::{Before, Model, SpacePrefix};
 use crate::vocab::{TokenKind, Vocab};
 
@@ -101,6 +102,18 @@ impl Tokenizer {
     /// Number of ids, holes included: every id is less.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()
+    }
+
+    /// Can every text be encoded? Vocabularies of other tools may lack tokens for a few rare bytes.
+    pub fn is_lossless(&self) -> bool {
+        match &self.model {
+            Model::ByteLevel(model) => {
+                let has_token = |byte: u8| model.byte_ids[usize::from(byte)] != NONE;
+                (0..=0xF4).filter(|byte| !matches!(byte, 0xC0 | 0xC1)).all(has_token)
+            }
+            // a space and U+2581 are one
+            Model::Spm(_) => false,
+        }
     }
 
     /// Is `id` a control token (or the unknown token), which plain text never becomes?

@@ -1,0 +1,240 @@
+//! Vocabularies in GGUF files against what llama.cpp gives for them, and through our own metadata back.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{MULTILINGUAL, Metadata, corpora, trained, workspace};
+use shakti_gguf::GgufFile;
+use shakti_tokenizer::{ErrorKind, GgufLookup, GgufValue, Tokenizer};
+
+fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let mut ids = Vec::new();
+    tokenizer.encode(text, &mut ids);
+    ids
+}
+
+fn open(path: &Path) -> Result<Tokenizer, shakti_tokenizer::TokenizerError> {
+    Tokenizer::from_gguf(&Metadata(&GgufFile::open(path).unwrap()))
+}
+
+/// Metadata in memory.
+#[derive(Default, Clone)]
+struct InMemory(BTreeMap<String, GgufValue>);
+
+impl InMemory {
+    fn of(tokenizer: &Tokenizer) -> Self {
+        let metadata = tokenizer.to_gguf_metadata().unwrap();
+        Self(metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+}
+
+macro_rules! get {
+    ($self:ident, $key:ident, $kind:ident, $value:ident => $get:expr) => {
+        match $self.0.get($key)? {
+            GgufValue::$kind($value) => Some($get),
+            _ => None,
+        }
+    };
+}
+
+impl GgufLookup for InMemory {
+    fn string(&self, key: &str) -> Option<&str> {
+        get!(self, key, String, text => text.as_str())
+    }
+    fn strings(&self, key: &str) -> Option<Vec<&str>> {
+        get!(self, key, Strings, texts => texts.iter().map(String::as_str).collect())
+    }
+    fn floats(&self, key: &str) -> Option<Vec<f32>> {
+        get!(self, key, Floats, numbers => numbers.clone())
+    }
+    fn integers(&self, key: &str) -> Option<Vec<i32>> {
+        get!(self, key, Integers, numbers => numbers.clone())
+    }
+    fn integer(&self, key: &str) -> Option<u64> {
+        get!(self, key, U32, number => u64::from(*number))
+    }
+    fn boolean(&self, key: &str) -> Option<bool> {
+        get!(self, key, Bool, flag => *flag)
+    }
+}
+
+#[test]
+fn ids_equal_llama_cpp_s_on_goldens() {
+    for name in ["spm_q4_0", "bpe_q4_k_m"] {
+        let folder = workspace().join("golden/gguf");
+        let tokenizer = open(&folder.join(format!("{name}.gguf"))).unwrap();
+        let cases = std::fs::read_to_string(folder.join(format!("{name}.tokens.json"))).unwrap();
+        let cases: Vec<serde_json::Value> = serde_json::from_str(&cases).unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let text = case["text"].as_str().unwrap();
+            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+            assert_eq!(encode(&tokenizer, text), ids, "{name}: {text:?}");
+            assert_eq!(tokenizer.decode(&ids), text, "{name}");
+        }
+    }
+}
+
+/// `LLAMA_CPP_MODELS` names the folder with llama.cpp's `ggml-vocab-*.gguf` files.
+#[test]
+fn ids_equal_llama_cpp_s_vocabularies() {
+    let Some(folder) = std::env::var_os("LLAMA_CPP_MODELS") else {
+        eprintln!("skipped: LLAMA_CPP_MODELS is not set");
+        return;
+    };
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    paths.sort();
+    let mut cases = 0;
+    for path in paths {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let tokenizer = match open(&path) {
+            Ok(tokenizer) => tokenizer,
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::Unsupported(_)), "{name}: {error}");
+                eprintln!("{name}: {error}");
+                continue;
+            }
+        };
+        let texts = std::fs::read_to_string(path.with_extension("gguf.inp")).unwrap_or_default();
+        let expected = std::fs::read_to_string(path.with_extension("gguf.out")).unwrap_or_default();
+        for (text, ids) in texts.split("\n__ggml_vocab_test__\n").zip(expected.lines()) {
+            let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+            assert_eq!(encode(&tokenizer, text), ids, "{name}: {text:?}");
+            cases += 1;
+        }
+        check_metadata(&name, &tokenizer);
+        eprintln!("{name}: {} tokens, {cases} cases so far", tokenizer.vocab_size());
+    }
+    assert!(cases > 0);
+}
+
+/// What is written reads as the same vocabulary.
+fn check_metadata(name: &str, tokenizer: &Tokenizer) {
+    let metadata = InMemory::of(tokenizer);
+    let again = Tokenizer::from_gguf(&metadata).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(InMemory::of(&again).0, metadata.0, "{name}");
+    assert_eq!(again.special_ids(), tokenizer.special_ids(), "{name}");
+    assert_eq!((again.adds_bos(), again.adds_eos()), (tokenizer.adds_bos(), tokenizer.adds_eos()), "{name}");
+    for id in 0..tokenizer.vocab_size() as u32 {
+        let is_hole = tokenizer.token_bytes(id).is_empty();
+        assert!(is_hole || again.token_bytes(id) == tokenizer.token_bytes(id), "{name}: {id}");
+        assert_eq!(again.token_kind(id), tokenizer.token_kind(id), "{name}: {id}");
+    }
+    for text in MULTILINGUAL.lines().chain(corpora(20_000).iter().map(String::as_str)) {
+        assert_eq!(encode(&again, text), encode(tokenizer, text), "{name}: {text:?}");
+    }
+}
+
+#[test]
+fn trained_vocabularies_pass_through_metadata() {
+    let files = trained(1000);
+    let tokenizer = Tokenizer::from_json(&files.tokenizer_json, &files.tokenizer_config_json).unwrap();
+    let metadata = InMemory::of(&tokenizer);
+    assert_eq!(metadata.string("tokenizer.ggml.pre"), Some("qwen35"));
+    assert_eq!(metadata.integer("tokenizer.ggml.bos_token_id"), Some(0));
+    assert_eq!(metadata.integer("tokenizer.ggml.eot_token_id"), Some(6));
+    assert_eq!(metadata.boolean("tokenizer.ggml.add_bos_token"), Some(true));
+    assert_eq!(metadata.integers("tokenizer.ggml.token_type").unwrap()[..8], [3, 3, 3, 3, 3, 3, 3, 1]);
+    check_metadata("trained", &tokenizer);
+}
+
+#[test]
+fn lying_metadata_is_an_error_with_the_key() {
+    let files = trained(300);
+    let tokenizer = Tokenizer::from_json(&files.tokenizer_json, &files.tokenizer_config_json).unwrap();
+    let whole = InMemory::of(&tokenizer);
+    let with = |key: &str, value: Option<GgufValue>| {
+        let mut metadata = whole.clone();
+        match value {
+            Some(value) => metadata.0.insert(key.to_owned(), value),
+            None => metadata.0.remove(key),
+        };
+        Tokenizer::from_gguf(&metadata).map(|_| ()).unwrap_err().to_string()
+    };
+    let strings = |key: &str| whole.strings(key).unwrap().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let tokens = "tokenizer.ggml.tokens";
+    let merges = "tokenizer.ggml.merges";
+    for key in ["tokenizer.ggml.model", tokens, merges] {
+        assert_eq!(with(key, None), format!("{key}: required field is missing"));
+    }
+    let unknown = with("tokenizer.ggml.pre", Some(GgufValue::String("tekken".into())));
+    assert_eq!(unknown, "tokenizer.ggml.pre: not supported: \"tekken\"");
+    let unknown = with("tokenizer.ggml.model", Some(GgufValue::String("rwkv".into())));
+    assert_eq!(unknown, "tokenizer.ggml.model: not supported: \"rwkv\"");
+    let mut doubled = strings(tokens);
+    doubled[20] = doubled[10].clone();
+    assert!(with(tokens, Some(GgufValue::Strings(doubled))).ends_with("token 20 repeats token 10"));
+    let mut lying = strings(merges);
+    lying[1] = "Q zzz".into();
+    let error = with(merges, Some(GgufValue::Strings(lying.clone())));
+    assert_eq!(error, "tokenizer.ggml.merges[1]: \"zzz\" is no token of the vocabulary");
+    lying[1] = "Q".into();
+    let error = with(merges, Some(GgufValue::Strings(lying)));
+    assert_eq!(error, "tokenizer.ggml.merges[1]: \"Q\" is not two tokens");
+    let error = with("tokenizer.ggml.token_type", Some(GgufValue::Integers(vec![1; 7])));
+    assert_eq!(error, "tokenizer.ggml.token_type: 7 types for 300 tokens");
+    let error = with("tokenizer.ggml.token_type", Some(GgufValue::Integers(vec![9; 300])));
+    assert_eq!(error, "tokenizer.ggml.token_type[0]: no token type 9");
+    let error = with("tokenizer.ggml.eos_token_id", Some(GgufValue::U32(300)));
+    assert_eq!(error, "tokenizer.ggml.eos_token_id: id 300 is out of range for 300 tokens");
+}
+
+/// `LLAMA_TOKENIZE` names llama.cpp's program of that name.
+#[test]
+fn exported_vocabularies_encode_alike_in_llama_cpp() {
+    let Some(program) = std::env::var_os("LLAMA_TOKENIZE") else {
+        eprintln!("skipped: LLAMA_TOKENIZE is not set");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("vocab.gguf");
+    let texts: Vec<String> = corpora(300_000).into_iter().chain([MULTILINGUAL.to_owned()]).collect();
+    let options = shakti_tokenizer::TrainOptions { vocab_size: 6000, min_frequency: 2 };
+    let files = shakti_tokenizer::train(texts.iter(), &options).unwrap();
+    let tokenizer = Tokenizer::from_json(&files.tokenizer_json, &files.tokenizer_config_json).unwrap();
+    write_vocabulary(&model, &tokenizer);
+    let mut count = 0;
+    for text in &texts {
+        let file = folder.path().join("text");
+        std::fs::write(&file, text).unwrap();
+        let mut command = std::process::Command::new(&program);
+        command.args(["--ids", "--no-bos", "--no-parse-special", "--log-disable", "-m"]);
+        let output = command.arg(&model).arg("-f").arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let ids: Vec<u32> = serde_json::from_slice(&output.stdout).unwrap();
+        let ours = encode(&tokenizer, text);
+        if let Some(at) = (0..ours.len().max(ids.len())).find(|&at| ours.get(at) != ids.get(at)) {
+            let near = |ids: &[u32]| tokenizer.decode(&ids[at.saturating_sub(8)..ids.len().min(at + 8)]);
+            panic!("id {at}: {:?} is {:?} there", near(&ours), near(&ids));
+        }
+        count += ids.len();
+    }
+    eprintln!("{} texts, {count} ids equal llama.cpp's", texts.len());
+}
+
+/// A GGUF file without tensors.
+fn write_vocabulary(path: &Path, tokenizer: &Tokenizer) {
+    let mut writer = shakti_gguf::GgufWriter::new();
+    writer.put("general.architecture", "llama").unwrap();
+    for key in
+        ["context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count"]
+    {
+        writer.put(&format!("llama.{key}"), 1_u32).unwrap();
+    }
+    writer.put("llama.attention.layer_norm_rms_epsilon", 1e-5_f32).unwrap();
+    for (key, value) in tokenizer.to_gguf_metadata().unwrap() {
+        match value {
+            GgufValue::String(text) => writer.put(key, text.as_str()),
+            GgufValue::Strings(texts) => writer.put_strings(key, &texts),
+            GgufValue::Floats(numbers) => writer.put_array(key, &numbers),
+            GgufValue::Integers(numbers) => writer.put_array(key, &numbers),
+            GgufValue::U32(number) => writer.put(key, number),
+            GgufValue::Bool(flag) => writer.put(key, flag),
+        }
+        .unwrap();
+    }
+    writer.create(path, shakti_gguf::Overwrite::Refuse).unwrap().finish().unwrap();
+}
