@@ -201,7 +201,7 @@ fn exported_vocabularies_encode_alike_in_llama_cpp() {
         let file = folder.path().join("text");
         std::fs::write(&file, text).unwrap();
         let mut command = std::process::Command::new(&program);
-        command.args(["--ids", "--no-bos", "--no-parse-special", "--log-disable", "-m"]);
+        command.args(["--ids", "--no-bos", "--no-parse-special", "--no-escape", "--log-disable", "-m"]);
         let output = command.arg(&model).arg("-f").arg(&file).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let ids: Vec<u32> = serde_json::from_slice(&output.stdout).unwrap();
