@@ -74,8 +74,10 @@ pub(crate) fn six_bits(block: &[u8]) -> ([u8; 8], [u8; 8]) {
 pub(super) fn dequantize(block: &[u8], q: &[u8; 256], out: &mut [f32; 256]) {
     let (d, dmin) = (f16_value(read_u16(block, 0)), f16_value(read_u16(block, 2)));
     let (scales, mins) = six_bits(block);
-    for (i, (v, q)) in out.iter_mut().zip(q).enumerate() {
-        let scale = d * f32::from(scales[i / 32]);
-        *v = scale * f32::from(*q) - dmin * f32::from(mins[i / 32]);
+    for (s, (out, q)) in out.as_chunks_mut::<32>().0.iter_mut().zip(q.as_chunks::<32>().0).enumerate() {
+        let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));
+        for (v, q) in out.iter_mut().zip(q) {
+            *v = scale * f32::from(*q) - min;
+        }
     }
 }

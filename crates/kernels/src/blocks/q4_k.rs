@@ -4,6 +4,7 @@
 //! nibbles (128: byte `32 j + i` holds value `64 j + i` low and `64 j + 32 + i` high).
 
 use super::affine_k;
+use super::nibbles;
 use super::search::Ladder;
 
 /// Values per block.
@@ -16,24 +17,12 @@ const LADDER: Ladder = Ladder { levels: 15, first: -1.0, count: 20 };
 pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
     let fitted = affine_k::quantize(x, &LADDER);
     block[..16].copy_from_slice(&fitted.head);
-    for (byte, at) in block[16..].iter_mut().zip(nibble_places()) {
-        *byte = fitted.q[at] | (fitted.q[at + 32] << 4);
-    }
-}
-
-/// For each byte of nibbles the index of its low value; the high one is 32 further.
-pub(super) fn nibble_places() -> impl Iterator<Item = usize> {
-    (0..128).map(|i| 64 * (i / 32) + i % 32)
+    nibbles::pack_256(&fitted.q, &mut block[16..]);
 }
 
 /// The 256 integers, 0..16.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
-    let mut q = [0; LEN];
-    for (byte, at) in block[16..].iter().zip(nibble_places()) {
-        q[at] = byte & 15;
-        q[at + 32] = byte >> 4;
-    }
-    q
+    nibbles::unpack_256(&block[16..])
 }
 
 pub(super) fn dequantize(block: &[u8; BYTES], out: &mut [f32; LEN]) {

@@ -4,7 +4,7 @@
 //! bits (32: bit `s` of byte `i` belongs to value `32 s + i`), nibbles (128, as in Q4_K).
 
 use super::affine_k;
-use super::q4_k::nibble_places;
+use super::nibbles;
 use super::search::Ladder;
 
 /// Values per block.
@@ -21,20 +21,16 @@ pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
     for (i, q) in fitted.q.iter().enumerate() {
         block[16 + i % 32] |= (q >> 4) << (i / 32);
     }
-    for (byte, at) in block[48..].iter_mut().zip(nibble_places()) {
-        *byte = (fitted.q[at] & 15) | (fitted.q[at + 32] << 4);
-    }
+    nibbles::pack_256(&fitted.q, &mut block[48..]);
 }
 
 /// The 256 integers, 0..32.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
-    let mut q = [0; LEN];
-    for (byte, at) in block[48..].iter().zip(nibble_places()) {
-        q[at] = byte & 15;
-        q[at + 32] = byte >> 4;
-    }
-    for (i, q) in q.iter_mut().enumerate() {
-        *q |= (block[16 + i % 32] >> (i / 32) & 1) << 4;
+    let mut q = nibbles::unpack_256(&block[48..]);
+    for (s, values) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (q, bits) in values.iter_mut().zip(&block[16..48]) {
+            *q |= (bits >> s & 1) << 4;
+        }
     }
     q
 }

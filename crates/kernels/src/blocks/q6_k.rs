@@ -51,10 +51,15 @@ pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
 
 /// The 256 integers, 0..64, zero at 32.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
-    std::array::from_fn(|i| {
-        let (low, low_shift, high, high_shift) = place(i);
-        (block[low] >> low_shift & 15) | ((block[high] >> high_shift & 3) << 4)
-    })
+    let mut q = [0; LEN];
+    for (index, values) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (low, low_shift, high, high_shift) = place(32 * index);
+        let bytes = block[low..low + 32].iter().zip(&block[high..high + 32]);
+        for (q, (low, high)) in values.iter_mut().zip(bytes) {
+            *q = (low >> low_shift & 15) | ((high >> high_shift & 3) << 4);
+        }
+    }
+    q
 }
 
 /// The sixteen signed scales.
@@ -69,8 +74,12 @@ pub(crate) fn super_scale(block: &[u8; BYTES]) -> u16 {
 
 pub(super) fn dequantize(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     let d = f16_value(super_scale(block));
-    let scales = scales(block);
-    for (i, (v, q)) in out.iter_mut().zip(integers(block)).enumerate() {
-        *v = d * f32::from(scales[i / 16]) * (f32::from(q) - 32.0);
+    let q = integers(block);
+    let groups = out.as_chunks_mut::<16>().0.iter_mut().zip(q.as_chunks::<16>().0);
+    for ((out, q), scale) in groups.zip(scales(block)) {
+        let d = d * f32::from(scale);
+        for (v, q) in out.iter_mut().zip(q) {
+            *v = d * (f32::from(*q) - 32.0);
+        }
     }
 }

@@ -110,6 +110,11 @@ impl BlockLayout {
         blocks.div_ceil(self.unit_blocks()) * self.unit_bytes()
     }
 
+    /// Whole cache lines that hold a block's share of its unit.
+    pub const fn lines_per_block(self) -> usize {
+        self.unit_bytes().div_ceil(self.unit_blocks() * VECTOR)
+    }
+
     /// Scales of a block: 2 where they are per 16 values.
     pub const fn scales_per_block(self) -> usize {
         if matches!(self.scales, Scales::Super16) { 2 } else { 1 }

@@ -64,8 +64,13 @@ impl PackedMatrix {
             pool.run(panels, &|panel| {
                 // SAFETY: each panel is written by the one task of its number.
                 let place = unsafe { parts.part(panel * panel_bytes..(panel + 1) * panel_bytes) };
-                let lanes = bytes.chunks_exact(row_bytes).skip(panel * LANES).take(LANES);
-                pack::pack_panel(dtype, lanes, place);
+                let lanes = panel * LANES..((panel + 1) * LANES).min(rows);
+                pack::pack_panel(
+                    dtype,
+                    &bytes[lanes.start * row_bytes..lanes.end * row_bytes],
+                    row_bytes,
+                    place,
+                );
             });
         }
         Ok(matrix)

@@ -1,60 +1,71 @@
 //! From stored rows to panels and back.
 
 use super::layout::{
-    BLOCK, BYTE_MINS, BYTE_SCALES, BlockLayout, HALVES, LANES, Scales, VECTOR, block_layout,
+    self, BLOCK, BYTE_MINS, BYTE_SCALES, BlockLayout, Format, HALVES, LANES, Scales, VECTOR, block_layout,
 };
 use crate::blocks::rounding::{bf16_value, f16_value, read_u16};
 use crate::blocks::{DType, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0, six_bits};
 
-/// Packs up to 16 stored rows (`lanes`, each a whole row) into a zeroed panel.
-pub(super) fn pack_panel<'a>(dtype: DType, lanes: impl Iterator<Item = &'a [u8]>, panel: &mut [u8]) {
-    for (lane, row) in lanes.enumerate() {
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => {
-                let width = dtype.block_bytes();
-                for (value, place) in row.chunks_exact(width).zip(panel.chunks_exact_mut(width * LANES)) {
-                    place[width * lane..][..width].copy_from_slice(value);
-                }
+/// Values of each lane that are moved before the next lane's, so that the panel is written front to back.
+const FLOATS_AT_ONCE: usize = 16;
+
+/// Packs up to 16 stored rows, each of `row_bytes` bytes, into a zeroed panel.
+pub(super) fn pack_panel(dtype: DType, rows: &[u8], row_bytes: usize, panel: &mut [u8]) {
+    match dtype {
+        DType::F32 => pack_floats::<4>(rows, row_bytes, panel),
+        DType::F16 | DType::BF16 => pack_floats::<2>(rows, row_bytes, panel),
+        DType::Q8_0 => pack_blocks::<layout::Q8_0, _, _>(rows, row_bytes, panel, |b| {
+            q8_0::integers(b).map(|q| q as u8 ^ 128)
+        }),
+        DType::Q5_0 => pack_blocks::<layout::Q5_0, _, _>(rows, row_bytes, panel, q5_0::integers),
+        DType::Q5_1 => pack_blocks::<layout::Q5_1, _, _>(rows, row_bytes, panel, q5_1::integers),
+        DType::Q4_0 => pack_blocks::<layout::Q4_0, _, _>(rows, row_bytes, panel, q4_0::integers),
+        DType::Q4_1 => pack_blocks::<layout::Q4_1, _, _>(rows, row_bytes, panel, q4_1::integers),
+        DType::Q6_K => pack_blocks::<layout::Q6_K, _, _>(rows, row_bytes, panel, q6_k::integers),
+        DType::Q5_K => pack_blocks::<layout::Q5_K, _, _>(rows, row_bytes, panel, q5_k::integers),
+        DType::Q4_K => pack_blocks::<layout::Q4_K, _, _>(rows, row_bytes, panel, q4_k::integers),
+    }
+}
+
+/// Packs rows of floats of `WIDTH` bytes.
+fn pack_floats<const WIDTH: usize>(rows: &[u8], row_bytes: usize, panel: &mut [u8]) {
+    let (values, _) = panel.as_chunks_mut::<WIDTH>();
+    for (at, part) in values.chunks_mut(FLOATS_AT_ONCE * LANES).enumerate() {
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let row = &row.as_chunks::<WIDTH>().0[at * FLOATS_AT_ONCE..];
+            for (place, value) in part.chunks_exact_mut(LANES).zip(row) {
+                place[lane] = *value;
             }
-            DType::Q8_0 => {
-                pack_lane(row, lane, panel, dtype, |b: &[u8; 34]| q8_0::integers(b).map(|q| q as u8 ^ 128))
-            }
-            DType::Q5_0 => pack_lane(row, lane, panel, dtype, q5_0::integers),
-            DType::Q5_1 => pack_lane(row, lane, panel, dtype, q5_1::integers),
-            DType::Q4_0 => pack_lane(row, lane, panel, dtype, q4_0::integers),
-            DType::Q4_1 => pack_lane(row, lane, panel, dtype, q4_1::integers),
-            DType::Q6_K => pack_lane(row, lane, panel, dtype, q6_k::integers),
-            DType::Q5_K => pack_lane(row, lane, panel, dtype, q5_k::integers),
-            DType::Q4_K => pack_lane(row, lane, panel, dtype, q4_k::integers),
         }
     }
 }
 
-/// Packs one row of blocks of `LEN` values and `BYTES` bytes.
-fn pack_lane<const LEN: usize, const BYTES: usize>(
-    row: &[u8],
-    lane: usize,
+/// Packs rows of blocks of `LEN` values and `BYTES` bytes.
+fn pack_blocks<F: Format, const LEN: usize, const BYTES: usize>(
+    rows: &[u8],
+    row_bytes: usize,
     panel: &mut [u8],
-    dtype: DType,
     integers: impl Fn(&[u8; BYTES]) -> [u8; LEN],
 ) {
-    let Some(layout) = block_layout(dtype) else { return };
-    for (i, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
-        let q = integers(block);
-        for (j, q) in q.as_chunks::<BLOCK>().0.iter().enumerate() {
-            let index = i * (LEN / BLOCK) + j;
-            let (unit, slot) = (index / layout.unit_blocks(), index % layout.unit_blocks());
-            let unit = &mut panel[unit * layout.unit_bytes()..][..layout.unit_bytes()];
-            let (head, blocks) = unit.split_at_mut(layout.head_bytes());
-            put_integers(layout, q, lane, &mut blocks[slot * layout.block_bytes()..][..layout.block_bytes()]);
-            if j == 0 {
-                put_scales(layout, block, lane, slot, head);
+    let layout = F::LAYOUT;
+    for i in 0..row_bytes / BYTES {
+        let first = i * (LEN / BLOCK);
+        let unit = &mut panel[first / layout.unit_blocks() * layout.unit_bytes()..][..layout.unit_bytes()];
+        let (head, blocks) = unit.split_at_mut(layout.head_bytes());
+        let first = first % layout.unit_blocks();
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let block = &row.as_chunks::<BYTES>().0[i];
+            put_scales(layout, block, lane, first, head);
+            for (j, q) in integers(block).as_chunks::<BLOCK>().0.iter().enumerate() {
+                let at = (first + j) * layout.block_bytes();
+                put_integers(layout, q, lane, &mut blocks[at..][..layout.block_bytes()]);
             }
         }
     }
 }
 
 /// Writes 32 unsigned integers of a lane into its places of a packed block.
+#[inline(always)]
 fn put_integers(layout: BlockLayout, q: &[u8; BLOCK], lane: usize, block: &mut [u8]) {
     let groups: [u32; 8] = std::array::from_fn(|g| u32::from_le_bytes(std::array::from_fn(|c| q[4 * g + c])));
     let mut put = |vector: usize, word: u32| {

@@ -177,9 +177,10 @@ unsafe fn block_tile<F: Format, const H: usize, const R: usize>(place: Place<u32
     for b in 0..place.len {
         let (unit, slot) = (b / layout.unit_blocks(), b % layout.unit_blocks());
         let unit = place.w.wrapping_add(unit * layout.unit_bytes());
-        if place.prefetch && first == 0 && slot == 0 {
-            for offset in (AHEAD..AHEAD + layout.unit_bytes()).step_by(VECTOR) {
-                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(offset).cast());
+        if place.prefetch && first == 0 {
+            let lines = layout.lines_per_block();
+            for line in slot * lines..(slot + 1) * lines {
+                _mm_prefetch::<_MM_HINT_T0>(unit.wrapping_add(AHEAD + line * VECTOR).cast());
             }
         }
         // SAFETY: `slot` is a block of this unit, and `x` stands at the same block.

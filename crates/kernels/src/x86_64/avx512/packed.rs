@@ -173,14 +173,16 @@ unsafe fn block_tile<F: Format, const P: usize, const R: usize>(
     while left > 0 {
         let here = left.min(layout.unit_blocks());
         for slot in 0..here {
+            if first_pass {
+                // A few lines with every block: more at once than a core can wait for would stall it.
+                let share = layout.lines_per_block() * VECTOR;
+                prefetch::<P>(unit.wrapping_add(AHEAD + slot * share), panel_bytes, share);
+            }
             // SAFETY: `slot` is a block of this unit of each panel, and `x` stands at the same block.
             unsafe {
                 block::<F, P, R>(unit, panel_bytes, slot, x, &mut acc);
                 x = x.add(R * TILE_WORDS);
             }
-        }
-        if first_pass {
-            prefetch::<P>(unit.wrapping_add(AHEAD), panel_bytes, layout.unit_bytes());
         }
         left -= here;
         unit = unit.wrapping_add(layout.unit_bytes());
@@ -478,6 +480,9 @@ unsafe fn float_tile<F: Float, const P: usize, const R: usize>(
 ) {
     let mut acc = [[_mm512_setzero_ps(); R]; P];
     for k in 0..cols {
+        if R <= 2 {
+            prefetch::<P>(w.wrapping_add(AHEAD + k * LANES * F::BYTES), panel_bytes, 1);
+        }
         // SAFETY: inside the panels and the tile.
         unsafe {
             let weights: [__m512; P] =
