@@ -1,1 +1,35 @@
-//! The optimizer step, the loop, schedules, objectives and exact resumption.
+//! Training on the CPU: recipes, schedules, the optimizer step, the loop, exact resumption.
+//!
+//! A [`Recipe`] fully determines a run. [`pretrain`] and [`sft`] carry it out in a run folder: they prepare tokenizer,
+//! data and model, fix the number of steps, train, validate, and save checkpoints that a killed run continues from
+//! with the same bits. [`Trainer`] is one step without files, for those who bring their own batches.
+//!
+//! For one kernel set nothing here depends on the number of threads. The crate prints nothing; an [`Observer`] is told
+//! what happens.
+#![forbid(unsafe_code)]
+
+mod checkpoints;
+mod error;
+mod log;
+mod observer;
+mod optimizer;
+mod prepare;
+pub mod recipe;
+mod run;
+mod run_folder;
+pub mod schedule;
+mod session;
+mod text;
+mod timing;
+mod trainer;
+
+pub use checkpoints::{Checkpoints, TrainingState};
+pub use error::TrainError;
+pub use log::{LOG_FILE, Log, LogLine};
+pub use observer::{Event, Observer};
+pub use optimizer::{Optimizer, OptimizerSettings};
+pub use recipe::{Recipe, Stage};
+pub use run::{Outcome, RunSettings, pretrain, sft};
+pub use run_folder::{MODEL_FOLDER, RECIPE_FILE, Start};
+pub use schedule::{Schedule, ScheduleKind};
+pub use trainer::{StepResult, Trainer, TrainerSettings};

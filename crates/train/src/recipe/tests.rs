@@ -1,0 +1,147 @@
+use std::path::Path;
+
+use super::*;
+use crate::TrainError;
+
+const MINIMAL: &str = r#"[model]
+preset = "shakti-nano"
+
+[tokenizer.train]
+vocab_size = 512
+
+[data]
+sources = [
+    { path = "a.jsonl", weight = 1.0 },
+    { path = "b.jsonl", weight = 2 },
+]
+
+[train]
+stage = "pretrain"
+sequence_length = 64
+batch_tokens = 256
+steps = 100
+peak_learning_rate = 1e-3
+
+[output]
+dir = "out"
+"#;
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, TrainError> {
+    let overrides: Vec<String> = overrides.iter().map(|item| item.to_string()).collect();
+    Recipe::parse(text, "nano.toml", &overrides)
+}
+
+/// Place, key and problem of the refusal.
+fn refusal(text: &str, overrides: &[&str]) -> (String, String, String) {
+    match parse(text, overrides) {
+        Err(TrainError::Recipe { place, key, problem }) => (place, key, problem),
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_filled_in_and_written_out() {
+    let recipe = parse(MINIMAL, &[]).expect("a valid recipe");
+    assert_eq!(recipe.train.adamw.betas, [0.9, 0.95]);
+    assert_eq!(recipe.train.schedule, ScheduleKind::Cosine);
+    assert_eq!(recipe.data.sources[1].weight, Some(2.0));
+    let written = recipe.to_toml();
+    assert!(written.contains("clip_grad_norm = 1.0"), "{written}");
+    assert_eq!(Recipe::parse(&written, "written", &[]).expect("our own text"), recipe);
+}
+
+#[test]
+fn overrides_replace_and_add_values_of_every_type() {
+    let overrides = [
+        "train.steps=7",
+        "model.preset=shakti-100m",
+        "model.overrides.hidden_dropout=0.1",
+        "train.adamw.betas=[0.8, 0.9]",
+        "output.dir=/tmp/a b",
+        "train.schedule=\"wsd\"",
+    ];
+    let recipe = parse(MINIMAL, &overrides).expect("valid overrides");
+    assert_eq!(recipe.train.steps, Some(7));
+    assert_eq!(recipe.model.preset.as_deref(), Some("shakti-100m"));
+    assert_eq!(recipe.model.overrides["hidden_dropout"].as_float(), Some(0.1));
+    assert_eq!(recipe.train.adamw.betas, [0.8, 0.9]);
+    assert_eq!(recipe.output.dir, Path::new("/tmp/a b"));
+    assert_eq!(recipe.train.schedule, ScheduleKind::Wsd);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_file_line_and_name() {
+    let text = MINIMAL.replace("steps = 100", "stepps = 100");
+    let (place, key, problem) = refusal(&text, &[]);
+    assert_eq!((place.as_str(), key.as_str()), ("nano.toml:17", "train.stepps"));
+    assert!(problem.contains("unknown field") && problem.contains("`steps`"), "{problem}");
+    let text = MINIMAL.replace("weight = 2", "wait = 2");
+    let (place, key, _) = refusal(&text, &[]);
+    assert_eq!((place.as_str(), key.as_str()), ("nano.toml:10", "data.sources.wait"));
+}
+
+#[test]
+fn an_unknown_override_is_refused_with_what_was_typed() {
+    let (place, key, _) = refusal(MINIMAL, &["train.steps=5", "train.stepps=7"]);
+    assert_eq!((place.as_str(), key.as_str()), ("--set train.stepps=7", "train.stepps"));
+    let (place, _, _) = refusal(MINIMAL, &["train.steps"]);
+    assert_eq!(place, "--set train.steps");
+    let (place, key, problem) = refusal(MINIMAL, &["train.steps=many"]);
+    assert_eq!((place.as_str(), key.as_str()), ("--set train.steps=many", "train.steps"));
+    assert!(problem.contains("invalid type"), "{problem}");
+}
+
+#[test]
+fn a_wrong_type_and_text_that_is_not_toml_name_the_line() {
+    let text = MINIMAL.replace("sequence_length = 64", "sequence_length = \"long\"");
+    let (place, key, _) = refusal(&text, &[]);
+    assert_eq!((place.as_str(), key.as_str()), ("nano.toml:15", "train.sequence_length"));
+    let (place, _, _) = refusal("[model]\npreset = \n", &[]);
+    assert_eq!(place, "nano.toml:2");
+    let (_, _, problem) = refusal("[model]\npreset = \"shakti-nano\"\n", &[]);
+    assert!(problem.contains("missing field `data`"), "{problem}");
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_their_line() {
+    let cases = [
+        ("steps = 100", "steps = 0", "train.steps"),
+        ("batch_tokens = 256", "batch_tokens = 256\nmicro_batch_tokens = 100", "train.micro_batch_tokens"),
+        ("batch_tokens = 256", "batch_tokens = 32", "train.batch_tokens"),
+        ("peak_learning_rate = 1e-3", "peak_learning_rate = -1.0", "train.peak_learning_rate"),
+        ("peak_learning_rate = 1e-3", "peak_learning_rate = nan", "train.peak_learning_rate"),
+        ("steps = 100", "steps = 100\nminutes = 2.0", "train.minutes"),
+        ("steps = 100", "steps = 100\nwarmup_steps = 101", "train.warmup_steps"),
+        ("steps = 100", "steps = 100\nclip_grad_norm = nan", "train.clip_grad_norm"),
+        ("steps = 100", "minutes = inf", "train.minutes"),
+        ("steps = 100", "steps = 100\nadamw.eps = 0.0", "train.adamw.eps"),
+        ("steps = 100", "steps = 100\nadamw.betas = [0.9, 1.0]", "train.adamw.betas"),
+        ("steps = 100", "steps = 100\nkeep_checkpoints = 0", "train.keep_checkpoints"),
+        ("[data]", "[data]\nvalidation_share = 0.6", "data.validation_share"),
+        ("weight = 1.0", "weight = 0", "data.sources"),
+        (", weight = 1.0", "", "data.sources"),
+        ("preset = \"shakti-nano\"", "", "model"),
+        ("preset = \"shakti-nano\"", "preset = \"shakti-nano\"\nfrom = \"a\"", "model"),
+        ("[tokenizer.train]\nvocab_size = 512", "", "tokenizer"),
+        ("preset = \"shakti-nano\"", "from = \"a\"", "tokenizer.train"),
+        ("[data]", "[model.overrides]\nvocab_size = 5\n[data]", "model.overrides"),
+    ];
+    for (old, new, expected) in cases {
+        let text = MINIMAL.replacen(old, new, 1);
+        assert_ne!(text, MINIMAL, "{old} is not in the recipe");
+        let (place, key, problem) = refusal(&text, &[]);
+        assert_eq!(key, expected, "{new}: {problem}");
+        let has_table = text.contains(&format!("[{}", key.split('.').next().unwrap_or_default()));
+        assert!(!has_table || place.starts_with("nano.toml:"), "{new}: {place}");
+    }
+}
+
+#[test]
+fn fixing_the_steps_turns_shares_into_counts() {
+    let text = MINIMAL.replace("steps = 100", "minutes = 1.5\nwarmup_share = 0.1");
+    let recipe = parse(&text, &[]).expect("a valid recipe").with_steps(50);
+    assert_eq!((recipe.train.steps, recipe.train.minutes), (Some(50), None));
+    assert_eq!((recipe.train.warmup_steps, recipe.train.warmup_share), (Some(5), None));
+    assert_eq!(Recipe::parse(&recipe.to_toml(), "resolved", &[]).expect("a resolved recipe"), recipe);
+    assert_eq!(recipe.with_steps(50), recipe);
+}

@@ -1,0 +1,109 @@
+//! A whole run: prepare, fix the number of steps, train, validate, save, finish; or go on where one stopped.
+
+use std::path::PathBuf;
+
+use shakti_kernels::Cpu;
+
+use crate::TrainError;
+use crate::log::LogLine;
+use crate::observer::Observer;
+use crate::prepare::prepare;
+use crate::recipe::{PrecisionChoice, Recipe, Stage};
+use crate::run_folder::{RunFolder, Start, TOKENIZER_FOLDER, check_start, match_saved, saved_recipe};
+use crate::session::Session;
+use crate::timing;
+
+/// What a run needs.
+pub struct RunSettings<'a> {
+    /// Everything that determines the result.
+    pub recipe: Recipe,
+    /// Kernels and threads.
+    pub cpu: &'a Cpu,
+    /// What to do with what is in the run folder.
+    pub start: Start,
+    /// Asked between steps; true saves a checkpoint and ends the run.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Steps made, those before a resumption included.
+    pub step: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Folder of the finished model, or `None` if the run was asked to stop.
+    pub model: Option<PathBuf>,
+    /// The newest checkpoint, if one was written or resumed from.
+    pub checkpoint: Option<PathBuf>,
+    /// The last line of the log that this process wrote.
+    pub last: Option<LogLine>,
+    /// Seconds that this process trained.
+    pub seconds: f64,
+}
+
+/// Trains on texts: the loss counts on every token.
+///
+/// # Errors
+/// Everything that can be wrong with recipe, data, model or run folder before anything is written; later: gradients
+/// that are ill, or a checkpoint that cannot be written.
+pub fn pretrain(settings: RunSettings<'_>, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+    run(settings, Stage::Pretrain, observer)
+}
+
+/// Trains on conversations: the loss counts on answers only.
+///
+/// # Errors
+/// As [`pretrain`].
+pub fn sft(settings: RunSettings<'_>, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+    run(settings, Stage::Sft, observer)
+}
+
+fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+    let RunSettings { recipe, cpu, start, stop } = settings;
+    if recipe.train.stage != stage {
+        let problem = format!("{:?}, expected {stage:?} for this command", recipe.train.stage);
+        return Err(TrainError::Data { key: "train.stage".into(), problem });
+    }
+    let dir = recipe.output.dir.clone();
+    check_start(&dir, start)?;
+    let (mut recipe, resolved) = match resumable(&recipe, start)? {
+        Some(saved) => (saved, true),
+        None => (recipe, false),
+    };
+    let tokenizer = Some(dir.join(TOKENIZER_FOLDER)).filter(|folder| resolved && folder.exists());
+    resolve_precision(&mut recipe, cpu);
+    let mut prepared = prepare(&recipe, cpu, tokenizer.as_deref(), observer)?;
+    let folder = RunFolder::open(&dir, start)?;
+    if !resolved {
+        recipe = timing::fix_steps(&recipe, &mut prepared, observer)?;
+        if prepared.trained_tokenizer {
+            folder.write_folder(TOKENIZER_FOLDER, |path| Ok(prepared.files.write(path)?))?;
+        }
+    }
+    folder.write_recipe(&recipe)?;
+    let mut session = Session::new(folder, recipe, prepared, cpu)?;
+    if let Start::Resume { allow_other_kernels } = start {
+        session.resume(allow_other_kernels, observer)?;
+    }
+    session.train(stop, observer)
+}
+
+/// The recipe that an earlier start of the same run resolved.
+fn resumable(recipe: &Recipe, start: Start) -> Result<Option<Recipe>, TrainError> {
+    if !matches!(start, Start::Resume { .. }) {
+        return Ok(None);
+    }
+    let Some(mut saved) = saved_recipe(&recipe.output.dir)? else { return Ok(None) };
+    match_saved(&recipe.output.dir, recipe, &saved)?;
+    saved.output.clone_from(&recipe.output);
+    Ok(Some(saved))
+}
+
+/// Replaces `auto` by what this CPU does best.
+fn resolve_precision(recipe: &mut Recipe, cpu: &Cpu) {
+    if recipe.train.precision == PrecisionChoice::Auto {
+        let multiplies_bf16 = ["avx512-bf16", "amx"].contains(&cpu.kernels.name());
+        recipe.train.precision = if multiplies_bf16 { PrecisionChoice::Bf16 } else { PrecisionChoice::F32 };
+    }
+}

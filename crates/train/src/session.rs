@@ -1,0 +1,205 @@
+//! The loop of a run: steps, validations, log, checkpoints; and the way back into it from a checkpoint.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use shakti_kernels::Cpu;
+
+use crate::TrainError;
+use crate::checkpoints::{Checkpoints, STATE_VERSION, TrainingState, load_state};
+use crate::log::{Log, LogLine};
+use crate::observer::{Event, Observer};
+use crate::prepare::Prepared;
+use crate::recipe::Recipe;
+use crate::run::Outcome;
+use crate::run_folder::{MODEL_FOLDER, RunFolder};
+use crate::trainer::StepResult;
+
+/// Weight of the newest step in the running mean of seconds a step.
+const SECONDS_SHARE: f64 = 0.1;
+
+/// A run between two steps.
+pub(crate) struct Session<'a> {
+    folder: RunFolder,
+    recipe: Recipe,
+    recipe_sha256: String,
+    prepared: Prepared<'a>,
+    cpu: &'a Cpu,
+    checkpoints: Checkpoints,
+    steps: u64,
+    tokens_seen: u64,
+    /// Step and folder of the newest checkpoint.
+    saved: Option<(u64, PathBuf)>,
+}
+
+/// What the loop measures of time.
+struct Clock {
+    begin: Instant,
+    seconds_per_step: Option<f64>,
+}
+
+impl<'a> Session<'a> {
+    /// A run before step 1; the recipe's number of steps is fixed.
+    pub(crate) fn new(
+        folder: RunFolder,
+        recipe: Recipe,
+        mut prepared: Prepared<'a>,
+        cpu: &'a Cpu,
+    ) -> Result<Self, TrainError> {
+        let checkpoints = Checkpoints::new(folder.path(), recipe.train.keep_checkpoints);
+        checkpoints.clean()?;
+        let steps = recipe.train.steps.unwrap_or(1);
+        prepared.trainer.set_schedule(recipe.train.schedule(steps, recipe.train.warmup_steps.unwrap_or(0)));
+        let recipe_sha256 = recipe.sha256();
+        Ok(Self {
+            folder,
+            recipe,
+            recipe_sha256,
+            prepared,
+            cpu,
+            checkpoints,
+            steps,
+            tokens_seen: 0,
+            saved: None,
+        })
+    }
+
+    /// Goes to the newest complete checkpoint, if there is one.
+    pub(crate) fn resume(
+        &mut self,
+        allow_other_kernels: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let newest = self.checkpoints.newest(&mut |warning| observer.event(&Event::Warning(warning)))?;
+        let Some((step, path)) = newest else { return Ok(()) };
+        let Prepared { trainer, loader, .. } = &mut self.prepared;
+        let state = load_state(&path, &mut trainer.optimizer)?;
+        let refuse = |problem: String| TrainError::Resume { path: path.clone(), problem };
+        if state.recipe_sha256 != self.recipe_sha256 {
+            return Err(refuse("it was made with another recipe.toml than the one in the run folder".into()));
+        }
+        let kernel_set = self.cpu.kernels.name();
+        if state.kernel_set != kernel_set {
+            let change =
+                format!("kernel set `{kernel_set}`, the checkpoint was computed with `{}`", state.kernel_set);
+            if !allow_other_kernels {
+                return Err(refuse(change));
+            }
+            observer.event(&Event::Warning(&format!("{change}; the bits differ from here on")));
+        }
+        loader.restore(&state.data_position)?;
+        crate::prepare::load_weights(&path, trainer)?;
+        self.tokens_seen = state.tokens_seen;
+        observer.event(&Event::Resumed { step, path: &path });
+        self.saved = Some((step, path));
+        Ok(())
+    }
+
+    /// Trains to the last step, or until `stop` says so.
+    pub(crate) fn train(
+        mut self,
+        stop: &dyn Fn() -> bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
+        let mut log = Log::open(self.folder.path(), self.step())?;
+        let mut clock = Clock { begin: Instant::now(), seconds_per_step: None };
+        let mut last = None;
+        while self.step() < self.steps {
+            if stop() {
+                if self.step() > 0 {
+                    self.save(&log, observer)?;
+                }
+                return Ok(self.outcome(None, last, &clock));
+            }
+            let line = self.step_and_log(&mut log, &mut clock)?;
+            let left = (self.steps - line.step) as f64 * clock.seconds_per_step.unwrap_or(0.0);
+            observer.event(&Event::Step { line: &line, steps: self.steps, seconds_left: left });
+            last = Some(line);
+            if is_due(line.step, self.recipe.train.save_every, self.steps) {
+                self.save(&log, observer)?;
+            }
+        }
+        let model = self.folder.write_folder(MODEL_FOLDER, |path| self.prepared.write_model(path))?;
+        Ok(self.outcome(Some(model), last, &clock))
+    }
+
+    fn step(&self) -> u64 {
+        self.prepared.trainer.steps()
+    }
+
+    fn step_and_log(&mut self, log: &mut Log, clock: &mut Clock) -> Result<LogLine, TrainError> {
+        let micro_batches = self.recipe.train.batch_tokens / self.recipe.micro_batch_tokens();
+        let started = Instant::now();
+        let batches: Vec<_> = (0..micro_batches).map(|_| self.prepared.loader.next_batch()).collect();
+        let StepResult { step, loss, grad_norm, learning_rate, tokens } =
+            self.prepared.trainer.step(&batches)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.tokens_seen += tokens;
+        let validation_loss = self.validation_loss(step)?;
+        let mean = clock.seconds_per_step.get_or_insert(seconds);
+        *mean += SECONDS_SHARE * (seconds - *mean);
+        let line = LogLine {
+            step,
+            loss,
+            learning_rate,
+            grad_norm,
+            tokens: self.tokens_seen,
+            tokens_per_s: tokens as f64 / seconds,
+            time_s: clock.begin.elapsed().as_secs_f64(),
+            validation_loss,
+        };
+        log.write(&line)?;
+        Ok(line)
+    }
+
+    fn validation_loss(&self, step: u64) -> Result<Option<f64>, TrainError> {
+        let batches = &self.prepared.validation;
+        if batches.is_empty() || !is_due(step, self.recipe.train.validate_every, self.steps) {
+            return Ok(None);
+        }
+        Ok(Some(self.prepared.trainer.validate(batches)?.mean()))
+    }
+
+    /// Writes a checkpoint of this step unless there is one.
+    fn save(&mut self, log: &Log, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let step = self.step();
+        if self.saved.as_ref().is_some_and(|(saved, _)| *saved == step) {
+            return Ok(());
+        }
+        log.sync()?;
+        let Prepared { trainer, loader, .. } = &self.prepared;
+        let memory = &trainer.optimizer.memory;
+        let state = TrainingState {
+            version: STATE_VERSION,
+            step,
+            tokens_seen: self.tokens_seen,
+            data_position: loader.position(),
+            recipe_sha256: self.recipe_sha256.clone(),
+            seed: self.recipe.train.seed,
+            kernel_set: self.cpu.kernels.name().into(),
+            usual_norm_bits: memory.usual_norm.to_bits(),
+            zero_gradient_steps: memory.zero_steps.clone(),
+        };
+        let mut write_model = |path: &std::path::Path| self.prepared.write_model(path);
+        let path = self.checkpoints.save(&state, &trainer.optimizer, &mut write_model)?;
+        observer.event(&Event::Saved { step, path: &path });
+        self.saved = Some((step, path));
+        Ok(())
+    }
+
+    fn outcome(&self, model: Option<PathBuf>, last: Option<LogLine>, clock: &Clock) -> Outcome {
+        Outcome {
+            step: self.step(),
+            steps: self.steps,
+            model,
+            checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()),
+            last,
+            seconds: clock.begin.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// Whether something that happens every so many steps, and at the end, happens now.
+fn is_due(step: u64, every: u64, steps: u64) -> bool {
+    step == steps || (every > 0 && step.is_multiple_of(every))
+}

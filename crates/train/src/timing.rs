@@ -1,0 +1,85 @@
+//! A time budget turned into a number of steps: a few steps are made, timed and discarded.
+
+use std::time::Instant;
+
+use crate::TrainError;
+use crate::observer::{Event, Observer};
+use crate::prepare::Prepared;
+use crate::recipe::Recipe;
+use crate::schedule::{Schedule, ScheduleKind};
+use crate::trainer::Trainer;
+
+/// Steps timed after one that only warms up, at least.
+const TIMED_STEPS: usize = 3;
+/// More are timed until this share of the budget is used.
+const TIMING_SHARE: f64 = 0.02;
+/// The discarded steps change weights a little; any schedule does.
+const DISCARDED: Schedule =
+    Schedule { kind: ScheduleKind::Linear, steps: 1000, warmup_steps: 1000, decay_steps: 1, min_share: 1.0 };
+
+/// The recipe with its number of steps fixed, by its own word or by timing.
+pub(crate) fn fix_steps(
+    recipe: &Recipe,
+    prepared: &mut Prepared<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Recipe, TrainError> {
+    let Some(minutes) = recipe.train.minutes else {
+        return Ok(recipe.with_steps(recipe.train.steps.unwrap_or(1)));
+    };
+    let started = Instant::now();
+    let position = prepared.loader.position();
+    let params = prepared.trainer.params().clone();
+    prepared.trainer.set_schedule(DISCARDED);
+    let seconds_per_step = time_steps(recipe, prepared, 60.0 * minutes * TIMING_SHARE)?;
+    let validation = time_validation(&prepared.trainer, prepared)?;
+    prepared.trainer.reset(params);
+    prepared.loader.restore(&position)?;
+    let left = 60.0 * minutes - started.elapsed().as_secs_f64();
+    let steps = steps_within(left, seconds_per_step, validation, recipe.train.validate_every);
+    observer.event(&Event::Timed { seconds_per_step, steps });
+    Ok(recipe.with_steps(steps))
+}
+
+/// Median seconds of a step.
+fn time_steps(recipe: &Recipe, prepared: &mut Prepared<'_>, budget: f64) -> Result<f64, TrainError> {
+    let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
+    let begin = Instant::now();
+    let mut seconds = Vec::new();
+    while seconds.len() < 1 + TIMED_STEPS || begin.elapsed().as_secs_f64() < budget {
+        let started = Instant::now();
+        let batches: Vec<_> = (0..micro_batches).map(|_| prepared.loader.next_batch()).collect();
+        prepared.trainer.step(&batches)?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    let timed = &mut seconds[1..];
+    timed.sort_by(f64::total_cmp);
+    Ok(timed[timed.len() / 2])
+}
+
+/// Seconds of one validation, from its first batch.
+fn time_validation(trainer: &Trainer<'_>, prepared: &Prepared<'_>) -> Result<f64, TrainError> {
+    let Some(first) = prepared.validation.first() else { return Ok(0.0) };
+    let started = Instant::now();
+    trainer.validate(std::slice::from_ref(first))?;
+    let tokens: usize = prepared.validation.iter().map(|batch| batch.tokens.len()).sum();
+    Ok(started.elapsed().as_secs_f64() * tokens as f64 / first.tokens.len() as f64)
+}
+
+/// Most steps whose time, with validations every so many steps and one at the end, stays within `seconds`; at least 1.
+fn steps_within(seconds: f64, per_step: f64, validation: f64, validate_every: u64) -> u64 {
+    let per_step = if validate_every > 0 { per_step + validation / validate_every as f64 } else { per_step };
+    (((seconds - validation) / per_step) as u64).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validations_take_their_share_of_the_budget() {
+        assert_eq!(steps_within(100.0, 0.5, 0.0, 0), 200);
+        assert_eq!(steps_within(100.0, 0.5, 10.0, 0), 180);
+        assert_eq!(steps_within(100.0, 0.5, 10.0, 10), 60);
+        assert_eq!(steps_within(0.1, 0.5, 10.0, 10), 1);
+    }
+}

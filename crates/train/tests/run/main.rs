@@ -1,0 +1,6 @@
+//! Whole runs on small texts: resuming, refusals, time budgets, SFT.
+
+mod common;
+mod refusals;
+mod resume;
+mod stages;
