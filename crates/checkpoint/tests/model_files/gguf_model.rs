@@ -157,6 +157,38 @@ fn variable_kv_heads_are_said_as_deci() {
 }
 
 #[test]
+fn query_and_key_rows_are_interleaved_in_the_file() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = temporary.path().join("variant.gguf");
+    let config = biased_config();
+    export(&path, &config, DType::F32, &MadeUp);
+    let file = GgufFile::open(&path).expect("our own file");
+    for (hf, gguf, heads) in [
+        ("model.layers.1.self_attn.q_proj.weight", "blk.1.attn_q.weight", 4),
+        ("model.layers.1.self_attn.k_proj.weight", "blk.1.attn_k.weight", 2),
+        ("model.layers.2.self_attn.k_proj.bias", "blk.2.attn_k.bias", 1),
+        ("model.layers.1.self_attn.v_proj.weight", "blk.1.attn_v.weight", 2),
+    ] {
+        let spec = config.parameters().into_iter().find(|spec| spec.name == hf).expect(hf);
+        let source = MadeUp.tensor(&spec).expect("made up").bytes;
+        let stored = file.tensor_bytes(file.tensor(gguf).expect(gguf));
+        let row_bytes = source.len() / (heads * 16);
+        let row = |bytes: &[u8], head: usize, row: usize| {
+            let at = (head * 16 + row) * row_bytes;
+            bytes[at..at + row_bytes].to_vec()
+        };
+        for head in 0..heads {
+            for pair in 0..8 {
+                let (even, odd) =
+                    if hf.contains("v_proj") { (pair, pair + 8) } else { (2 * pair, 2 * pair + 1) };
+                assert_eq!(row(stored, head, even), row(&source, head, pair), "{hf}");
+                assert_eq!(row(stored, head, odd), row(&source, head, pair + 8), "{hf}");
+            }
+        }
+    }
+}
+
+#[test]
 fn quantized_rows_move_as_bytes() {
     let temporary = tempfile::tempdir().expect("a folder");
     for dtype in [DType::Q8_0, DType::Q5_1, DType::Q4_0] {
@@ -308,6 +340,37 @@ fn keys_that_change_the_function_are_refused() {
     let error =
         edited(&[("llama.attention.head_count_kv", Some(3u32.into()))], |_| None).expect_err("3 of 4 heads");
     assert!(error.to_string().contains("num_key_value_heads"), "{error}");
+}
+
+#[test]
+fn rotary_factors_other_than_one_are_refused() {
+    let with_factor = |factor: f32| {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let path = temporary.path().join("model.gguf");
+        export(&path, &plain_config(), DType::F32, &MadeUp);
+        let source = GgufFile::open(&path).expect("our own file");
+        let mut writer = GgufWriter::new();
+        for (key, value) in source.metadata() {
+            writer.put(key, value).expect("valid");
+        }
+        for tensor in source.tensors() {
+            writer.add_tensor(tensor.name(), tensor.dims(), tensor.tensor_type()).expect("valid");
+        }
+        writer.add_tensor("rope_freqs.weight", &[8], TensorType::F32).expect("valid");
+        let copy = temporary.path().join("copy.gguf");
+        let mut file = writer.create(&copy, Overwrite::Refuse).expect("writable");
+        for tensor in source.tensors() {
+            file.write_tensor(tensor.name(), source.tensor_bytes(tensor)).expect("valid");
+        }
+        let factors: Vec<u8> =
+            [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, factor].iter().flat_map(|f| f.to_le_bytes()).collect();
+        file.write_tensor("rope_freqs.weight", &factors).expect("valid");
+        file.finish().expect("complete");
+        GgufModel::open(&copy)
+    };
+    with_factor(1.0).expect("factors that change nothing");
+    let error = with_factor(8.0).expect_err("Llama 3.1's scaling").to_string();
+    assert!(error.contains("tensor `rope_freqs.weight`: expected rotary frequency factors of 1"), "{error}");
 }
 
 #[test]

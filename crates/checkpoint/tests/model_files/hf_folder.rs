@@ -21,7 +21,6 @@ fn write(path: &Path, config: &ModelConfig) {
         tokenizer_config_json: Some(TOKENIZER_CONFIG.to_owned()),
         chat_template: Some("{{ messages[0] }}".to_owned()),
         others: vec![("README.md".to_owned(), b"# A model\n".to_vec())],
-        ..FolderContents::default()
     };
     write_folder(path, Overwrite::Refuse, config, &MadeUp, DType::F32, &contents).expect("a writable folder");
 }
@@ -243,6 +242,55 @@ fn shards_are_one_model() {
         fs::remove_file(path.join("model-00002-of-00002.safetensors")).expect("removable");
     });
     assert!(error.contains("model-00002-of-00002.safetensors: cannot map the file"), "{error}");
+}
+
+/// Adds tensors to a written folder; `change` gets the bytes of the embedding.
+fn with_extra(path: &Path, name: &str, shape: &[usize], change: impl Fn(&mut Vec<u8>)) {
+    let file = path.join("model.safetensors");
+    let bytes = fs::read(&file).expect("readable");
+    let all = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+    let mut extra = all.tensor("model.embed_tokens.weight").expect("present").data().to_vec();
+    change(&mut extra);
+    let extra = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &extra);
+    let mut tensors = all.tensors();
+    tensors.push((name.to_owned(), extra.expect("a view")));
+    safetensors::serialize_to_file(tensors, None, &file).expect("writable");
+}
+
+#[test]
+fn leftovers_that_change_nothing_are_accepted() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let open = |name: &str, tensor: &str, shape: &[usize], change: &dyn Fn(&mut Vec<u8>)| {
+        let path = temporary.path().join(name);
+        write(&path, &plain_config());
+        with_extra(&path, tensor, shape, change);
+        HfFolder::open(&path)
+    };
+    open("copy", "lm_head.weight", &[300, 64], &|_| {}).expect("a copy of the tied embedding");
+    let error =
+        open("other", "lm_head.weight", &[300, 64], &|bytes| bytes[5] ^= 1).expect_err("a head of its own");
+    assert!(
+        matches!(&error, CheckpointError::ExtraTensor { name, .. } if name == "lm_head.weight"),
+        "{error}"
+    );
+    let frequencies = "model.layers.1.self_attn.rotary_emb.inv_freq";
+    open("old", frequencies, &[8], &|bytes| bytes.truncate(32))
+        .expect("a table that follows from the configuration");
+}
+
+#[test]
+fn a_tensor_in_two_shards_is_refused() {
+    let error = refusal(|path| {
+        shard(path);
+        let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+        let bytes = [one, two].map(|name| fs::read(path.join(name)).expect("readable"));
+        let [first, second] =
+            bytes.each_ref().map(|b| safetensors::SafeTensors::deserialize(b).expect("valid"));
+        let mut tensors = second.tensors();
+        tensors.extend(first.tensors().into_iter().take(1));
+        safetensors::serialize_to_file(tensors, None, &path.join(two)).expect("writable");
+    });
+    assert!(error.contains("expected every tensor once, found it in "), "{error}");
 }
 
 #[test]

@@ -3,3 +3,4 @@
 mod common;
 mod gguf_model;
 mod hf_folder;
+mod hostile;
