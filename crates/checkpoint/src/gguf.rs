@@ -18,6 +18,8 @@ pub use vocabulary::ExportTokenizer;
 pub(crate) const LAYER_TYPES_KEY: &str = "shakti.attention.layer_types";
 /// Keys visible in sliding layers, the current one included, in tokens.
 pub(crate) const SLIDING_WINDOW_KEY: &str = "shakti.attention.sliding_window";
+/// The ids that end a generation, where the `tokenizer.` keys do not say exactly these.
+pub(crate) const EOS_TOKEN_IDS_KEY: &str = "shakti.eos_token_ids";
 /// `rms_norm` (also when absent) or `layer_norm`.
 pub(crate) const NORM_TYPE_KEY: &str = "shakti.norm_type";
 /// Block-sparse attention: tokens of a block.

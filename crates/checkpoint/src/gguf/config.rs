@@ -6,9 +6,10 @@ use std::path::Path;
 use shakti_gguf::{GgufFile, Value};
 use shakti_model::{BlockSparse, KEY_BLOCK, LayerType, ModelConfig, NormType};
 
+use super::vocabulary::{BOS_KEY, EOS_KEYS, PAD_KEY};
 use super::{
-    BLOCK_SIZE_KEY, GLOBAL_BLOCKS_KEY, LAYER_TYPES_KEY, LOCAL_BLOCKS_KEY, NORM_TYPE_KEY, RANDOM_BLOCKS_KEY,
-    SEED_KEY, SLIDING_WINDOW_KEY,
+    BLOCK_SIZE_KEY, EOS_TOKEN_IDS_KEY, GLOBAL_BLOCKS_KEY, LAYER_TYPES_KEY, LOCAL_BLOCKS_KEY, NORM_TYPE_KEY,
+    RANDOM_BLOCKS_KEY, SEED_KEY, SLIDING_WINDOW_KEY,
 };
 use crate::CheckpointError;
 
@@ -156,14 +157,10 @@ impl Reader<'_> {
             mlp_bias: self.has_any(&["ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"]),
             hidden_dropout: 0.0,
             initializer_range: 0.02,
-            bos_token_id: self.token_id("bos", vocab_size)?,
+            bos_token_id: self.token_id(BOS_KEY, vocab_size)?,
             eos_token_ids: self.eos_token_ids(vocab_size)?,
             // Nothing is computed from it, and some converters write a number outside the vocabulary.
-            pad_token_id: self
-                .file
-                .u64("tokenizer.ggml.padding_token_id")?
-                .filter(|id| *id < vocab_size as u64)
-                .map(|id| id as u32),
+            pad_token_id: self.file.u64(PAD_KEY)?.filter(|id| *id < vocab_size as u64).map(|id| id as u32),
         })
     }
 
@@ -253,20 +250,25 @@ impl Reader<'_> {
         usize::try_from(rows).map_err(|_| self.wrong(&self.key("vocab_size"), "a size", rows))
     }
 
-    fn token_id(&self, name: &str, vocab_size: usize) -> Result<Option<u32>, CheckpointError> {
-        let key = format!("tokenizer.ggml.{name}_token_id");
-        let Some(id) = self.file.u64(&key)? else { return Ok(None) };
+    fn token_id(&self, key: &str, vocab_size: usize) -> Result<Option<u32>, CheckpointError> {
+        let Some(id) = self.file.u64(key)? else { return Ok(None) };
         match u32::try_from(id).ok().filter(|id| (*id as usize) < vocab_size) {
             Some(id) => Ok(Some(id)),
-            None => Err(self.wrong(&key, format!("below {vocab_size}"), id)),
+            None => Err(self.wrong(key, format!("below {vocab_size}"), id)),
         }
     }
 
-    /// End of text, of a turn, of a message: all end a generation.
+    /// Our list, else end of text, of a turn, of a message: all end a generation.
     fn eos_token_ids(&self, vocab_size: usize) -> Result<Vec<u32>, CheckpointError> {
+        if let Some(list) = self.file.array(EOS_TOKEN_IDS_KEY)? {
+            let ids = list.to_i64s().map_err(|e| e.in_file(self.path))?;
+            let id =
+                |id: &i64| u32::try_from(*id).map_err(|_| self.wrong(EOS_TOKEN_IDS_KEY, "token ids", id));
+            return ids.iter().map(id).collect();
+        }
         let mut ids = Vec::new();
-        for name in ["eos", "eot", "eom"] {
-            let id = self.token_id(name, vocab_size)?;
+        for key in EOS_KEYS {
+            let id = self.token_id(key, vocab_size)?;
             ids.extend(id.filter(|id| !ids.contains(id)));
         }
         Ok(ids)

@@ -75,6 +75,21 @@ fn assert_same_vocabulary(found: &Tokenizer) {
 }
 
 #[test]
+fn token_ids_of_the_configuration_are_kept() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    // The vocabulary says 1 and 6.
+    for eos in [vec![1, 6], vec![6, 1], vec![5], vec![1, 6, 7, 8]] {
+        let path = temporary.path().join(format!("{eos:?}.gguf"));
+        let mut config = plain_config();
+        config.eos_token_ids = eos.clone();
+        export(&path, &config, DType::F32, &MadeUp);
+        let model = GgufModel::open(&path).expect("our own file");
+        assert_eq!(model.config().eos_token_ids, eos);
+        assert_eq!(model.file().get("shakti.eos_token_ids").is_some(), eos != [1, 6]);
+    }
+}
+
+#[test]
 fn a_vocabulary_larger_than_the_table_is_refused() {
     let temporary = tempfile::tempdir().expect("a folder");
     let (mut config, tokenizer) = (plain_config(), tokenizer());
@@ -116,9 +131,8 @@ fn goldens_survive_gguf() {
         export.write(&path, Overwrite::Refuse, &folder).expect("writable");
         let model = GgufModel::open(&path).expect("our own file");
         let mut config = folder.config().clone();
-        // Training settings have no place in GGUF; token ids stand with the vocabulary.
+        // Training settings have no place in GGUF.
         (config.hidden_dropout, config.initializer_range) = (0.0, 0.02);
-        (config.bos_token_id, config.eos_token_ids, config.pad_token_id) = (None, Vec::new(), None);
         assert_eq!(model.config(), &config);
         for spec in config.parameters() {
             let expected = tensor_f32(&folder, &spec).expect("decodable");
