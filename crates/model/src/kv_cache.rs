@@ -53,6 +53,8 @@ pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
     mode: CacheMode,
     position: usize,
+    /// Furthest position reached since the cache was empty: what its tokens overwrote is gone.
+    furthest: usize,
     max_chunk: usize,
     head_dim: usize,
 }
@@ -62,7 +64,7 @@ impl KvCache {
     pub fn new(config: &ModelConfig, mode: CacheMode, max_chunk: usize) -> Self {
         let layers =
             (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, mode, max_chunk));
-        Self { layers: layers.collect(), mode, position: 0, max_chunk, head_dim: config.head_dim }
+        Self { layers: layers.collect(), mode, position: 0, furthest: 0, max_chunk, head_dim: config.head_dim }
     }
 
     /// Tokens seen so far.
@@ -88,6 +90,7 @@ impl KvCache {
     /// Forgets every token; keeps the memory.
     pub fn clear(&mut self) {
         self.position = 0;
+        self.furthest = 0;
     }
 
     /// Forgets the tokens from `position` on, so that another continuation can follow.
@@ -95,19 +98,12 @@ impl KvCache {
     /// # Errors
     /// A ring that has overwritten earlier tokens cannot go back.
     pub fn truncate(&mut self, position: usize) -> Result<(), ModelError> {
-        let reach = |layer: &LayerCache| match layer.window {
-            Some(window) if self.position > layer.capacity() => {
-                self.position.saturating_sub(layer.capacity() - window - KEY_BLOCK)
-            }
-            _ => 0,
-        };
-        let earliest = self.layers.iter().map(reach).max().unwrap_or(0);
+        let earliest = self.layers.iter().map(|layer| layer.earliest_return(self.furthest)).max().unwrap_or(0);
         if position > self.position || (position < earliest && position != 0) {
-            return Err(ModelError::bad(
-                "cache position",
-                format!("{earliest} to {}", self.position),
-                position,
-            ));
+            return Err(ModelError::bad("cache position", format!("{earliest} to {}", self.position), position));
+        }
+        if position == 0 {
+            self.clear();
         }
         self.position = position;
         Ok(())
@@ -133,6 +129,7 @@ impl KvCache {
 
     pub(crate) fn advance(&mut self, len: usize) {
         self.position += len;
+        self.furthest = self.furthest.max(self.position);
     }
 
     pub(crate) fn is_streaming(&self) -> bool {
@@ -212,6 +209,15 @@ impl LayerCache {
     /// Positions that fit before a slot is reused.
     fn capacity(&self) -> usize {
         (self.num_slots - usize::from(self.sinks.is_some())) * KEY_BLOCK
+    }
+
+    /// First position whose row would still see all its keys after rows up to `furthest` were stored.
+    fn earliest_return(&self, furthest: usize) -> usize {
+        let (blocks, stored) = (self.capacity() / KEY_BLOCK, furthest.div_ceil(KEY_BLOCK));
+        match self.window {
+            Some(window) if stored > blocks => KEY_BLOCK * (stored - blocks) + window - 1,
+            _ => 0,
+        }
     }
 
     /// Slot of a block of 64 positions.
