@@ -1,0 +1,116 @@
+//! A model as a file holds it: weights, vocabulary, chat template.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use shakti_checkpoint::ModelFile;
+use shakti_kernels::Cpu;
+use shakti_model::ModelConfig;
+use shakti_tokenizer::{ChatTemplate, Message, Tokenizer};
+
+use crate::EngineError;
+use crate::network::Network;
+
+/// A model that can read and write text.
+#[derive(Debug)]
+pub struct Model {
+    network: Arc<Network>,
+    tokenizer: Arc<Tokenizer>,
+    chat_template: Option<ChatTemplate>,
+    stop_ids: Vec<u32>,
+}
+
+impl Model {
+    /// Opens a Hugging Face folder or a GGUF file; vocabulary and chat template come from the same place.
+    ///
+    /// # Errors
+    /// Names the file and the tensor, key or field that cannot be used.
+    pub fn open(path: &Path, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
+        let open = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Open {
+            path: path.to_path_buf(),
+            source,
+        };
+        let file = ModelFile::open(path).map_err(|error| open(error.into()))?;
+        let tokenizer = file.read_tokenizer().map_err(|error| open(error.into()))?;
+        let network = Network::load(file.config().clone(), &file, cpu).map_err(|error| open(error.into()))?;
+        Self::new(Arc::new(network), Arc::new(tokenizer)).map_err(|error| open(error.into()))
+    }
+
+    /// A model from parts in memory; the chat template is the one that came with the vocabulary.
+    ///
+    /// # Errors
+    /// A chat template that does not compile, a vocabulary with more ids than the network has.
+    pub fn new(network: Arc<Network>, tokenizer: Arc<Tokenizer>) -> Result<Self, EngineError> {
+        let (ids, known) = (tokenizer.vocab_size(), network.config().vocab_size);
+        if ids > known {
+            return Err(EngineError::Vocabulary { ids, known });
+        }
+        let encode = |error| EngineError::Encode(Box::new(error));
+        let chat_template = tokenizer.chat_template().map(ChatTemplate::new).transpose().map_err(encode)?;
+        let mut stop_ids = network.config().eos_token_ids.clone();
+        stop_ids.extend(tokenizer.stop_ids());
+        stop_ids.sort_unstable();
+        stop_ids.dedup();
+        Ok(Self { network, tokenizer, chat_template, stop_ids })
+    }
+
+    /// The numbers.
+    pub fn network(&self) -> &Arc<Network> {
+        &self.network
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        self.network.config()
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Ids that end a text or a turn, ascending.
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.stop_ids
+    }
+
+    /// Whether the model can chat.
+    pub fn has_chat_template(&self) -> bool {
+        self.chat_template.is_some()
+    }
+
+    /// Ids of a plain text, with the id that begins a text if the model was trained with one. Control tokens
+    /// spelled in it stay text.
+    pub fn encode_text(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        if self.tokenizer.adds_bos() {
+            ids.extend(self.tokenizer.special_ids().bos);
+        }
+        self.tokenizer.encode(text, &mut ids);
+        ids
+    }
+
+    /// Ids of a conversation, up to where the answer begins.
+    ///
+    /// # Errors
+    /// No chat template, or one that refuses the conversation.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
+        let template = self.chat_template.as_ref().ok_or(EngineError::NoChatTemplate)?;
+        let rendered = template.render(&self.tokenizer, messages, true);
+        Ok(rendered.map_err(|error| EngineError::Encode(Box::new(error)))?.ids)
+    }
+
+    /// Ids of a conversation that consists of one question.
+    ///
+    /// # Errors
+    /// As [`Model::chat_prompt`].
+    pub fn question_prompt(&self, question: &str) -> Result<Vec<u32>, EngineError> {
+        self.chat_prompt(&[Message::new("user", question)])
+    }
+
+    /// The bytes that an id adds to a text; `None` for control tokens and ids without a meaning.
+    pub fn visible_bytes(&self, id: u32) -> Option<&[u8]> {
+        let hidden = self.tokenizer.is_special(id) || id as usize >= self.tokenizer.vocab_size();
+        (!hidden).then(|| self.tokenizer.token_bytes(id))
+    }
+}

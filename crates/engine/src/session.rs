@@ -1,0 +1,194 @@
+//! One sequence in progress: its tokens and its KV cache.
+
+use std::sync::Arc;
+
+use shakti_model::{Batch, CacheMode, KvCache};
+
+use crate::EngineError;
+use crate::network::Network;
+
+/// Most tokens of one sequence in one forward pass.
+const PREFILL_CHUNK: usize = 512;
+
+/// Most tokens of all sequences in one forward pass.
+const BATCH_ROWS: usize = 2048;
+
+/// Tokens of an endless stream that are remembered for the repetition penalty.
+const STREAM_MEMORY: usize = 1024;
+
+/// A sequence of tokens whose keys and values are cached.
+#[derive(Debug)]
+pub struct Session {
+    network: Arc<Network>,
+    cache: KvCache,
+    mode: CacheMode,
+    tokens: Vec<u32>,
+}
+
+impl Session {
+    /// An empty sequence; `mode` says how long it may become.
+    pub fn new(network: &Arc<Network>, mode: CacheMode) -> Self {
+        let longest = match mode {
+            CacheMode::Bounded { max_seq_len } => max_seq_len,
+            CacheMode::Streaming { window } => window,
+        };
+        let cache = KvCache::new(network.config(), mode, PREFILL_CHUNK.min(longest.max(1)));
+        Self { network: network.clone(), cache, mode, tokens: Vec::new() }
+    }
+
+    /// Tokens seen so far.
+    pub fn position(&self) -> usize {
+        self.cache.position()
+    }
+
+    /// The tokens seen so far; of an endless stream the last ones.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens that the sequence can hold in all; `None` if endless.
+    pub fn max_seq_len(&self) -> Option<usize> {
+        match self.mode {
+            CacheMode::Bounded { max_seq_len } => Some(max_seq_len),
+            CacheMode::Streaming { .. } => None,
+        }
+    }
+
+    /// Bytes of keys and values.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// The network that runs the sequence.
+    pub fn network(&self) -> &Arc<Network> {
+        &self.network
+    }
+
+    /// Appends tokens and returns the scores `[V]` of what follows the last one.
+    ///
+    /// # Errors
+    /// No tokens, more than fit, or ids outside the vocabulary.
+    pub fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
+        feed_batch(&mut [self], &[ids])
+    }
+
+    /// Makes the sequence hold exactly `ids`, keeping the longest beginning it shares with them; returns the scores
+    /// `[V]` of what follows and the number of tokens that were kept.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub fn feed_reusing(&mut self, ids: &[u32]) -> Result<(Vec<f32>, usize), EngineError> {
+        let whole = self.tokens.len() == self.position();
+        let shared = self.tokens.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        // The last token is always fed: its scores are what is asked for.
+        let mut kept = if whole { shared.min(ids.len().saturating_sub(1)) } else { 0 };
+        if kept == 0 || self.truncate(kept).is_err() {
+            self.reset();
+            kept = 0;
+        }
+        Ok((self.feed(&ids[kept..])?, kept))
+    }
+
+    /// Forgets the tokens from `position` on.
+    ///
+    /// # Errors
+    /// A sliding window that has moved on cannot go back; the sequence is then unchanged.
+    pub fn truncate(&mut self, position: usize) -> Result<(), EngineError> {
+        let forgotten = self.position().saturating_sub(position);
+        self.cache.truncate(position)?;
+        self.tokens.truncate(self.tokens.len().saturating_sub(forgotten));
+        Ok(())
+    }
+
+    /// Forgets every token; keeps the memory.
+    pub fn reset(&mut self) {
+        self.cache.clear();
+        self.tokens.clear();
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<(), EngineError> {
+        if ids.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        match self.max_seq_len() {
+            Some(max_seq_len) if self.position() + ids.len() > max_seq_len => {
+                let found = self.position() + ids.len();
+                Err(EngineError::ContextOverflow { what: "the sequence", found, reserved: 0, max_seq_len })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remember(&mut self, ids: &[u32]) {
+        self.tokens.extend_from_slice(ids);
+        if self.max_seq_len().is_none() && self.tokens.len() > 2 * STREAM_MEMORY {
+            self.tokens.drain(..self.tokens.len() - STREAM_MEMORY);
+        }
+    }
+}
+
+/// Appends `ids[i]` to session `i` of one network, all in common forward passes, and returns the scores `[S, V]`
+/// of what follows each. Each session gets the same bits as alone.
+///
+/// # Errors
+/// As [`Session::feed`]; nothing is fed if a session has no room.
+///
+/// # Panics
+/// If the sessions are of different networks, or there is not one list of ids for each.
+pub fn feed_batch(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
+    assert_eq!(sessions.len(), ids.len(), "one list of ids for each session");
+    let Some(first) = sessions.first() else { return Ok(Vec::new()) };
+    let network = first.network.clone();
+    assert!(
+        sessions.iter().all(|session| Arc::ptr_eq(&session.network, &network)),
+        "sessions of one network"
+    );
+    for (session, ids) in sessions.iter().zip(ids) {
+        session.check(ids)?;
+    }
+    let width = network.config().hidden_size;
+    let (compute, weights) = (network.compute(), network.weights.weights());
+    let mut fed = vec![0; sessions.len()];
+    let mut last_hidden = vec![0.0; sessions.len() * width];
+    loop {
+        let turns = next_turns(sessions, ids, &fed);
+        if turns.is_empty() {
+            break;
+        }
+        let (mut tokens, mut rows) = (Vec::new(), Vec::new());
+        for (index, len) in &turns {
+            rows.push(tokens.len()..tokens.len() + len);
+            tokens.extend_from_slice(&ids[*index][fed[*index]..fed[*index] + len]);
+        }
+        let mut wanted = turns.iter().map(|(index, _)| *index).peekable();
+        let caches = sessions.iter_mut().enumerate().filter(|(index, _)| wanted.next_if_eq(index).is_some());
+        let mut caches: Vec<&mut KvCache> = caches.map(|(_, session)| &mut session.cache).collect();
+        let hidden = network.decoder.forward(
+            compute,
+            &weights,
+            Batch { tokens: &tokens, rows: &rows },
+            &mut caches,
+        )?;
+        for ((index, len), rows) in turns.iter().zip(&rows) {
+            sessions[*index].remember(&tokens[rows.clone()]);
+            fed[*index] += len;
+            let last = &hidden[(rows.end - 1) * width..rows.end * width];
+            last_hidden[index * width..(index + 1) * width].copy_from_slice(last);
+        }
+    }
+    Ok(network.decoder.logits(compute, &weights, &last_hidden))
+}
+
+/// Which sessions take part in the next forward pass, in order, and with how many tokens each.
+fn next_turns(sessions: &[&mut Session], ids: &[&[u32]], fed: &[usize]) -> Vec<(usize, usize)> {
+    let mut room = BATCH_ROWS;
+    let mut turns = Vec::new();
+    for (index, session) in sessions.iter().enumerate() {
+        let len = (ids[index].len() - fed[index]).min(session.cache.next_chunk()).min(room);
+        if len > 0 {
+            turns.push((index, len));
+            room -= len;
+        }
+    }
+    turns
+}
