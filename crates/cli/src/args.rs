@@ -1,5 +1,8 @@
 //! What was typed: the global flags and the list of commands. Each command's own flags stand in its file.
 
+pub mod model;
+pub mod sampling;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
@@ -35,4 +38,11 @@ pub struct GlobalArgs {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    Generate(commands::generate::GenerateArgs),
+    Chat(commands::chat::ChatArgs),
+    Model(commands::model::ModelArgs),
+    Perplexity(commands::perplexity::PerplexityArgs),
+    Tokenizer(commands::tokenizer::TokenizerArgs),
+    Data(commands::data::DataArgs),
+}

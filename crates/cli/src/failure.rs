@@ -74,13 +74,6 @@ impl Failure {
         Self { error: anyhow::anyhow!("interrupted: {what}"), exit: Exit::Interrupted, hints: Vec::new() }
     }
 
-    /// Ends with another exit code.
-    #[must_use]
-    pub fn exit(mut self, exit: Exit) -> Self {
-        self.exit = exit;
-        self
-    }
-
     /// Adds a line that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Display) -> Self {
@@ -116,6 +109,13 @@ impl Failure {
             write!(message, "\n  hint: {hint}").expect("writing to a string");
         }
         message
+    }
+}
+
+/// The error and its causes on one line, for warnings.
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.error)
     }
 }
 

@@ -8,6 +8,8 @@ mod failure;
 mod interrupt;
 mod output;
 mod settings;
+mod stats;
+mod vocabulary;
 
 use std::process::ExitCode;
 

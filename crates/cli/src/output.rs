@@ -42,6 +42,14 @@ impl Output {
         }
     }
 
+    /// Under `--json`, prints the one object of a command whose text was printed in pieces.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn object(&self, value: &impl Serialize) -> io::Result<()> {
+        if self.json { self.result(value, "") } else { Ok(()) }
+    }
+
     /// Prints a piece of a result as it is, at once; nothing under `--json`.
     ///
     /// # Errors
@@ -53,6 +61,13 @@ impl Output {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
+    }
+
+    /// Asks for a line on the terminal: standard error, no line end, even if quiet.
+    pub fn prompt(&self, text: &str) {
+        let mut stderr = io::stderr().lock();
+        // As in `complain`, there is nobody left to tell.
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
     }
 
     /// Prints a line about the work to standard error, unless `--quiet`.

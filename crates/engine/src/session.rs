@@ -176,7 +176,7 @@ pub fn feed_batch(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f
             last_hidden[index * width..(index + 1) * width].copy_from_slice(last);
         }
     }
-    Ok(network.decoder.logits(compute, &weights, &last_hidden))
+    Ok(network.decoder.logits(compute, &weights, &last_hidden).to_vec())
 }
 
 /// Which sessions take part in the next forward pass, in order, and with how many tokens each.

@@ -1,0 +1,58 @@
+//! `shakti perplexity`: the held-out loss of a text.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use shakti_eval::{Document, LossReport, WindowOptions, measure_loss};
+
+use crate::args::model::ModelFlag;
+use crate::failure::{Failure, FailureExt};
+use crate::settings::Settings;
+
+/// Measure the loss of a model on a text: perplexity and bits per byte
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  shakti perplexity -m out/quickstart/model-q8_0.gguf README.md")]
+pub struct PerplexityArgs {
+    #[command(flatten)]
+    model: ModelFlag,
+    /// A text file, taken as one document
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Tokens seen at once [default: what the model was trained for]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+    /// New tokens of each window after the first [default: half of the context]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+    /// Seed of the 95% intervals
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    loss: LossReport,
+    windows: WindowOptions,
+}
+
+/// Runs the command.
+pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(&args.file)
+        .context(format!("{}: cannot read the text", args.file.display()))?;
+    let model = settings.open_model(&args.model.model)?;
+    let default = WindowOptions::of(&model);
+    let window = args.context.unwrap_or(default.window);
+    let windows = WindowOptions { window, stride: args.stride.unwrap_or((window / 2).max(1)) };
+    let ids = model.encode_text(&text);
+    let units = measure_loss(&model, &[Document { ids: &ids, scored_from: 1 }], windows)?;
+    let loss = LossReport::new(&units, args.seed).context(args.file.display())?;
+    let text = format!(
+        "loss           {} nats per token\nperplexity     {}\nbits per byte  {}\n\
+         {} tokens and {} bytes scored, context {window}, stride {}; 95% intervals over {} windows",
+        loss.loss, loss.perplexity, loss.bits_per_byte, loss.tokens, loss.bytes, windows.stride, loss.loss.n
+    );
+    Ok(settings.output.result(&Report { loss, windows }, text)?)
+}

@@ -1,0 +1,12 @@
+//! The real binary, run as a user runs it: standard output, messages, exit codes.
+
+mod bad_input;
+mod chat;
+mod common;
+mod data;
+mod generate;
+mod model_info;
+mod perplexity;
+mod privacy;
+mod tokenizer;
+mod usage;

@@ -1,0 +1,117 @@
+//! Nothing leaves the machine: commands run without any network interface, open no socket, and the binary does not even
+//! know how to.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::common::{arg, command, fixture, model};
+
+/// Runs a command in a network namespace without interfaces, where the system allows one.
+fn offline(args: &[&str]) -> Option<std::process::Output> {
+    let binary = env!("CARGO_BIN_EXE_shakti");
+    // As root a namespace of its own is enough; others need a user namespace around it.
+    let ways = [&["--net"][..], &["--user", "--map-root-user", "--net"]];
+    let way = ways.iter().find(|way| {
+        let probe = Command::new("unshare").args(**way).arg("true").stderr(Stdio::null()).status();
+        probe.is_ok_and(|status| status.success())
+    })?;
+    let run = Command::new("unshare").args(*way).arg(binary).args(args).stdin(Stdio::null()).output();
+    Some(run.expect("unshare runs"))
+}
+
+#[test]
+fn every_command_passes_without_network_interfaces() {
+    let (model, text, out) = (model(), fixture().join("text.txt"), fixture().join("offline-vocabulary"));
+    let (model, text, out) = (arg(&model), arg(&text), arg(&out));
+    let commands: [&[&str]; 8] = [
+        &["generate", model, "-p", "Asthma", "-n", "4"],
+        &["chat", model],
+        &["model", "info", "shakti-nano"],
+        &["perplexity", "-m", model, text],
+        &["tokenizer", "train", text, "-o", out, "--vocab-size", "280"],
+        &["tokenizer", "encode", "-m", model, "Asthma"],
+        &["tokenizer", "decode", "-m", model, "20"],
+        &["data", "inspect", text],
+    ];
+    for args in commands {
+        let Some(run) = offline(args) else {
+            eprintln!("skipped: this system allows no network namespaces");
+            return;
+        };
+        let stderr = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "{args:?}: {stderr}");
+    }
+}
+
+/// Names of the functions that a 64-bit little-endian ELF binary imports: the undefined symbols of its dynamic symbol
+/// table (section type 11; entries of 24 bytes: name at 0, section at 6).
+fn imports(binary: &[u8]) -> Vec<String> {
+    let number = |at: usize, len: usize| {
+        let mut bytes = [0; 8];
+        bytes[..len].copy_from_slice(&binary[at..at + len]);
+        u64::from_le_bytes(bytes) as usize
+    };
+    assert_eq!(&binary[..6], b"\x7fELF\x02\x01", "a 64-bit little-endian ELF binary");
+    let (sections, size, count) = (number(40, 8), number(58, 2), number(60, 2));
+    let section = |index: usize| sections + index * size;
+    let is_dynamic_symbols = |index: &usize| number(section(*index) + 4, 4) == 11;
+    let symbols = section((0..count).find(is_dynamic_symbols).expect("a dynamic symbol table"));
+    let names = number(section(number(symbols + 40, 4)) + 24, 8);
+    let (start, len) = (number(symbols + 24, 8), number(symbols + 32, 8));
+    let undefined = (start..start + len).step_by(24).filter(|symbol| number(symbol + 6, 2) == 0);
+    let name = |symbol| {
+        let bytes = &binary[names + number(symbol, 4)..];
+        String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    };
+    undefined.map(name).collect()
+}
+
+#[test]
+fn the_binary_imports_no_function_that_opens_a_socket() {
+    let imports = imports(&fs::read(env!("CARGO_BIN_EXE_shakti")).expect("the binary"));
+    assert!(imports.iter().any(|name| name.starts_with("mmap")), "the table is read: {imports:?}");
+    for name in ["socket", "socketpair", "connect", "getaddrinfo", "sendto", "sendmsg", "bind", "listen"] {
+        assert!(!imports.iter().any(|import| import == name), "`{name}` is imported");
+    }
+}
+
+#[test]
+fn a_running_process_has_no_socket_open() {
+    let model = model();
+    let mut child = command()
+        .args(["generate", arg(&model), "-p", "Asthma", "-n", "20000", "--greedy", "--ignore-eos", "-q"])
+        .args(["--stream-context", "--context", "64"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let folder = format!("/proc/{}/fd", child.id());
+    let mut looks = 0;
+    while child.try_wait().expect("a child").is_none() && looks < 200 {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let target = fs::read_link(entry.path()).unwrap_or_default();
+            assert!(!target.to_string_lossy().starts_with("socket:"), "{}", target.display());
+        }
+        looks += 1;
+    }
+    // Only our own child; it may have ended by itself.
+    let _ = child.kill();
+    child.wait().expect("a child");
+    assert!(looks > 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_written_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (text, out) = (fixture().join("text.txt"), fixture().join("private-vocabulary"));
+    crate::common::shakti(&["tokenizer", "train", arg(&text), "-o", arg(&out), "--vocab-size", "280"]).ok();
+    for entry in fs::read_dir(&out).expect("a folder").flatten() {
+        let mode = entry.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
+    }
+    let mode = fs::metadata(&out).expect("metadata").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
