@@ -1,4 +1,11 @@
 //! Sessions over a loaded model: prefill, decode, sampling, streamed text, chat; no HTTP, no training.
+//!
+//! [`Model::open`] maps a GGUF file or a checkpoint folder. A [`Session`] holds one sequence and its KV cache;
+//! [`generate`] continues a prompt in it and streams text, [`generate_batch`] continues many prompts at once, [`Chat`]
+//! keeps a conversation. Underneath, a [`Network`] is the model without text: [`Session::feed`] turns ids into scores,
+//! a [`Sampler`] picks from them, [`Network::losses`] measures.
+//!
+//! A sequence gets the same bits alone or in a batch, fed at once or token by token, with any number of threads.
 
 mod chat;
 mod error;

@@ -1,4 +1,9 @@
 //! Perplexity, answer overlap and baselines, each with an interval, measured through the engine.
+//!
+//! [`measure_loss`] gives the loss of texts unit by unit, [`LossReport`] sums it up as perplexity and bits per byte.
+//! [`answer_questions`] asks a model, [`ItemScores`] compares an answer with its reference, [`AnswerScores`] averages.
+//! [`baselines`] holds what a trained model should beat, measured on the same units, so that [`loss_difference`] and
+//! [`mean_difference`] can pair them.
 
 mod answers;
 pub mod baselines;
