@@ -34,6 +34,7 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
     mut b: *const f32,
     tile: &Tile,
 ) {
+    prefetch::<S, ROWS, VECTORS>(s, tile);
     let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
     for _ in 0..tile.words {
         // SAFETY: the panels hold `tile.words` steps of `ROWS` and `VECTORS * LANES` elements.
@@ -52,7 +53,17 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
         }
     }
     // SAFETY: the caller's promise about `C`.
-    unsafe { store(s, &sums, tile) };
+    unsafe { store(s, sums, tile) };
+}
+
+/// Brings the rows of `C` closer while the panels are multiplied.
+#[inline(always)]
+pub(crate) fn prefetch<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: &Tile) {
+    for r in 0..ROWS.min(tile.rows) {
+        for v in 0..VECTORS {
+            s.prefetch(tile.c.wrapping_add(r * tile.c_stride + v * S::LANES));
+        }
+    }
 }
 
 /// Writes or adds the part of `sums` that lies inside `C`.
@@ -62,7 +73,7 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
 #[inline(always)]
 pub(crate) unsafe fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
-    sums: &[[S::F32; VECTORS]; ROWS],
+    sums: [[S::F32; VECTORS]; ROWS],
     tile: &Tile,
 ) {
     if tile.rows == ROWS && tile.cols == VECTORS * S::LANES {
@@ -78,7 +89,9 @@ pub(crate) unsafe fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
         }
         return;
     }
-    for (r, sums) in sums.iter().take(tile.rows).enumerate() {
+    // A copy, so that the sums of the common case above stay in registers.
+    let edge = sums;
+    for (r, sums) in edge.iter().take(tile.rows).enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
             // SAFETY: row `r` and the columns below `tile.cols` lie inside `C`.
             unsafe {

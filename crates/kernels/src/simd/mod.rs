@@ -49,6 +49,9 @@ pub(crate) trait Simd: Copy {
     /// The largest lane.
     fn largest(self, x: Self::F32) -> f32;
 
+    /// A hint that the cache line at an address, valid or not, is about to be used.
+    fn prefetch(self, at: *const f32);
+
     /// # Safety
     /// `LANES` elements can be read from `from`.
     unsafe fn load_ptr(self, from: *const f32) -> Self::F32;

@@ -35,76 +35,111 @@ pub(crate) trait Packer: Copy {
 /// All elements of the source can be read.
 #[inline(always)]
 pub(crate) unsafe fn pack<P: Packer>(packer: P, to: &mut [u32], width: usize, source: &PackSource) {
-    let lanes = source.lanes.next_multiple_of(width);
-    let words = to.len() / lanes;
+    let words = to.len() / source.lanes.next_multiple_of(width);
     let full = source.depth / P::K_PER_WORD;
-    let transpose = source.k_stride == 1;
-    let whole = if transpose && full >= P::LANES || source.lane_stride == 1 { full } else { 0 };
-    assert!(width.is_multiple_of(P::LANES) && to.len() == lanes * words && words >= full);
-    // Some words of all lanes, then the next words, so that a row of lanes is read while its page is at hand.
-    for start in (0..whole).step_by(P::LANES) {
-        // The last square overlaps the one before it.
-        let start = if transpose { start.min(whole - P::LANES) } else { start };
-        let end = whole.min(start + P::LANES);
-        for group in (0..lanes).step_by(P::LANES) {
-            let target = &mut to[group / width * width * words + start * width + group % width..];
-            if group + P::LANES > source.lanes {
-                // SAFETY: the caller's promise.
-                unsafe { pack_words(packer, target, width, source, group, start..end) };
-                continue;
+    let transpose = source.k_stride == 1 && full >= P::LANES;
+    // Words that are packed many at a time.
+    let whole = if transpose || source.lane_stride == 1 { full } else { 0 };
+    assert!(width.is_multiple_of(P::LANES) && words >= source.depth.div_ceil(P::K_PER_WORD));
+    for (panel, to) in to.chunks_exact_mut(width * words).enumerate() {
+        for offset in (0..width).step_by(P::LANES) {
+            let lane = panel * width + offset;
+            let fast = if lane + P::LANES > source.lanes { 0 } else { whole };
+            if transpose && fast > 0 {
+                // SAFETY: the source has these lanes in the whole depth `full`, and the panel has `words >= full`.
+                unsafe { transposed_lanes(packer, &mut to[offset..], width, source, lane) };
             }
-            // SAFETY: the words `start..end` of the lanes `group..group + LANES` exist in the source, and in the
-            // panel from `target` on, whose last row ends at or before the end of `to` (asserted sizes).
-            unsafe {
-                let from =
-                    source.data.add(group * source.lane_stride + start * P::K_PER_WORD * source.k_stride);
-                if transpose {
-                    packer.square(target.as_mut_ptr(), width, from, source.lane_stride);
-                } else {
-                    for word in 0..end - start {
-                        let from = from.add(word * P::K_PER_WORD * source.k_stride);
-                        packer.row(target.as_mut_ptr().add(word * width), from, source.k_stride);
+            if fast < words {
+                let to = &mut to[fast * width + offset..];
+                // SAFETY: the caller's promise.
+                unsafe { single_words(packer, to, width, source, lane, fast..words) };
+            }
+        }
+    }
+    if !transpose && whole > 0 {
+        // SAFETY: the caller's promise; lanes are contiguous in the source.
+        unsafe { rows_of_lanes(packer, to, width, source) };
+    }
+}
+
+/// Packs the whole words of `LANES` lanes from `lane` on, in squares along the depth; the last overlaps the one before.
+///
+/// # Safety
+/// The source has these lanes, its depth is contiguous and at least a square's; a panel of its words starts at `to`.
+#[inline(always)]
+unsafe fn transposed_lanes<P: Packer>(
+    packer: P,
+    to: &mut [u32],
+    width: usize,
+    source: &PackSource,
+    lane: usize,
+) {
+    let full = source.depth / P::K_PER_WORD;
+    for start in (0..full).step_by(P::LANES) {
+        let start = start.min(full - P::LANES);
+        let to = &mut to[start * width..(start + P::LANES - 1) * width + P::LANES];
+        // SAFETY: a square of words lies inside the lanes of the source and inside `to` (just sliced).
+        unsafe {
+            let from = source.data.add(lane * source.lane_stride + start * P::K_PER_WORD);
+            packer.square(to.as_mut_ptr(), width, from, source.lane_stride);
+        }
+    }
+}
+
+/// Packs the whole words of all complete groups of `LANES` lanes: some words of all groups, then the next words, so that
+/// a row of lanes is read while its page is at hand.
+///
+/// # Safety
+/// All elements of the source can be read, and its lanes are contiguous.
+#[inline(always)]
+unsafe fn rows_of_lanes<P: Packer>(packer: P, to: &mut [u32], width: usize, source: &PackSource) {
+    let words = to.len() / source.lanes.next_multiple_of(width);
+    let full = source.depth / P::K_PER_WORD;
+    for start in (0..full).step_by(16) {
+        for (panel, to) in to.chunks_exact_mut(width * words).enumerate() {
+            for offset in (0..width).step_by(P::LANES) {
+                let lane = panel * width + offset;
+                if lane + P::LANES > source.lanes {
+                    break;
+                }
+                for word in start..full.min(start + 16) {
+                    let to = &mut to[word * width + offset..][..P::LANES];
+                    // SAFETY: the source has this word of these lanes.
+                    unsafe {
+                        let from = source.data.add(lane + word * P::K_PER_WORD * source.k_stride);
+                        packer.row(to.as_mut_ptr(), from, source.k_stride);
                     }
                 }
             }
         }
     }
-    if whole == words {
-        return;
-    }
-    for group in (0..lanes).step_by(P::LANES) {
-        let target = &mut to[group / width * width * words + whole * width + group % width..];
-        // SAFETY: the caller's promise.
-        unsafe { pack_words(packer, target, width, source, group, whole..words) };
-    }
 }
 
-/// Packs some words of the lanes `group..group + LANES` one by one.
+/// Packs some words of `LANES` lanes from `lane` on one by one.
 ///
 /// # Safety
 /// All elements of the source can be read.
 #[inline(never)]
-unsafe fn pack_words<P: Packer>(
+unsafe fn single_words<P: Packer>(
     packer: P,
     to: &mut [u32],
     width: usize,
     source: &PackSource,
-    group: usize,
+    lane: usize,
     words: std::ops::Range<usize>,
 ) {
     for (row, word) in words.enumerate() {
-        for lane in 0..P::LANES {
+        for i in 0..P::LANES {
             let mut values = [0.0; 2];
-            for (i, value) in values.iter_mut().take(P::K_PER_WORD).enumerate() {
-                let k = word * P::K_PER_WORD + i;
-                if k < source.depth && group + lane < source.lanes {
+            for (part, value) in values.iter_mut().take(P::K_PER_WORD).enumerate() {
+                let k = word * P::K_PER_WORD + part;
+                if k < source.depth && lane + i < source.lanes {
                     // SAFETY: this element lies inside the source.
-                    *value = unsafe {
-                        *source.data.add((group + lane) * source.lane_stride + k * source.k_stride)
-                    };
+                    *value =
+                        unsafe { *source.data.add((lane + i) * source.lane_stride + k * source.k_stride) };
                 }
             }
-            to[row * width + lane] = packer.word(values);
+            to[row * width + i] = packer.word(values);
         }
     }
 }

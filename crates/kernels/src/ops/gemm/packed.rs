@@ -25,6 +25,8 @@ const CHUNK_K: usize = 2048;
 const CHUNK_WORDS: usize = 1 << 20;
 /// Rows of `A` that one task packs at most: with the longest block of K a quarter of a small L2 cache.
 const TASK_ROWS: usize = 128;
+/// Full panels of `B` that one task packs: their rows lie side by side in a row-major `B`.
+const PACK_PANELS: usize = 4;
 /// Blocks of K are a multiple of this, so that vectors and tiles are full in all but the last.
 const K_GRANULE: usize = 32;
 
@@ -152,26 +154,32 @@ impl Product<'_> {
     fn pack_b(&self, cpu: &Cpu, buffer: &mut [u32], blocks: &[Range<usize>], cols: &Range<usize>) {
         let (gemm, b) = (self.gemm, self.b);
         let width = gemm.padded_cols(cols.len());
-        let panels = cols.len().div_ceil(gemm.cols);
+        let whole = cols.len() / gemm.cols * gemm.cols;
+        // Some full panels together, and the columns that are left as a narrower one.
+        let full_tasks = whole.div_ceil(PACK_PANELS * gemm.cols);
+        let tasks = full_tasks + usize::from(whole < cols.len());
         let buffer = Disjoint::new(buffer);
-        cpu.pool.run(blocks.len() * panels, &|task| {
-            let (block, panel) = (&blocks[task / panels], task % panels);
+        cpu.pool.run(blocks.len() * tasks, &|task| {
+            let (block, part) = (&blocks[task / tasks], task % tasks);
             let words = gemm.words(block);
-            let before: usize = blocks[..task / panels].iter().map(|block| gemm.words(block)).sum();
-            let first = cols.start + panel * gemm.cols;
-            let lanes = gemm.cols.min(cols.end - first);
-            let panel_width = gemm.padded_cols(lanes);
-            let start = before * width + panel * gemm.cols * words;
+            let before: usize = blocks[..task / tasks].iter().map(|block| gemm.words(block)).sum();
+            let (first, end) = match part < full_tasks {
+                true => (part * PACK_PANELS * gemm.cols, whole.min((part + 1) * PACK_PANELS * gemm.cols)),
+                false => (whole, cols.len()),
+            };
+            let panel_width = gemm.padded_cols((end - first).min(gemm.cols));
+            let start = before * width + first * words;
             let source = PackSource {
-                data: b.data[block.start * b.row_stride + first * b.col_stride..].as_ptr(),
+                data: b.data[block.start * b.row_stride + (cols.start + first) * b.col_stride..].as_ptr(),
                 lane_stride: b.col_stride,
                 k_stride: b.row_stride,
-                lanes,
+                lanes: end - first,
                 depth: block.len(),
             };
+            let len = (end - first).next_multiple_of(panel_width) * words;
             // SAFETY: each panel is written by one task. The source lies inside `b` (its shape was checked). A
             // `KernelSet` can only be obtained after the CPU was found to have its instructions.
-            unsafe { (gemm.pack_b)(buffer.part(start..start + panel_width * words), panel_width, &source) };
+            unsafe { (gemm.pack_b)(buffer.part(start..start + len), panel_width, &source) };
         });
     }
 

@@ -1,6 +1,6 @@
 //! Vectors of 8 f32.
 
-use super::super::transpose::transpose_8;
+use super::super::transpose::transpose_8_ptr;
 use crate::simd::Simd;
 use crate::simd::attention::{Product, multiply_in};
 use std::arch::x86_64::*;
@@ -103,6 +103,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        // SAFETY: a prefetch of any address has no effect that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, from: *const f32) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_ps(from) }
@@ -128,16 +134,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn transpose_ptr(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-        let mut rows = [self.splat(0.0); 8];
         // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
-        unsafe {
-            for (i, row) in rows.iter_mut().enumerate() {
-                *row = self.load_ptr(from.add(i * from_stride));
-            }
-            for (j, column) in transpose_8(rows).into_iter().enumerate() {
-                self.store_ptr(to.add(j * to_stride), column);
-            }
-        }
+        unsafe { transpose_8_ptr(from, from_stride, to, to_stride) };
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Vectors of 16 f32.
 
-use super::super::transpose::transpose_16;
+use super::super::transpose::transpose_16_ptr;
 use crate::simd::Simd;
 use crate::simd::attention::{Product, multiply_in};
 use std::arch::x86_64::*;
@@ -77,6 +77,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        // SAFETY: a prefetch of any address has no effect that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, from: *const f32) -> __m512 {
         // SAFETY: the caller's promise.
         unsafe { _mm512_loadu_ps(from) }
@@ -102,16 +108,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn transpose_ptr(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-        let mut rows = [self.splat(0.0); 16];
         // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
-        unsafe {
-            for (i, row) in rows.iter_mut().enumerate() {
-                *row = self.load_ptr(from.add(i * from_stride));
-            }
-            for (j, column) in transpose_16(rows).into_iter().enumerate() {
-                self.store_ptr(to.add(j * to_stride), column);
-            }
-        }
+        unsafe { transpose_16_ptr(from, from_stride, to, to_stride) };
     }
 
     #[inline(always)]

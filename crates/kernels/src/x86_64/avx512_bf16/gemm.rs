@@ -79,5 +79,5 @@ unsafe fn block<const COLUMNS: usize>(mut a: *const u32, mut b: *const u32, tile
         }
     }
     // SAFETY: compiled for, and so only called on, a CPU with AVX-512; the caller's promise about `C`.
-    unsafe { simd::gemm::store(Avx512::new(), &sums, tile) };
+    unsafe { simd::gemm::store(Avx512::new(), sums, tile) };
 }
