@@ -39,6 +39,10 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Quickstart(commands::quickstart::QuickstartArgs),
+    Train(commands::train::TrainArgs),
+    Quantize(commands::quantize::QuantizeArgs),
+    Export(commands::export::ExportArgs),
     Generate(commands::generate::GenerateArgs),
     Chat(commands::chat::ChatArgs),
     Model(commands::model::ModelArgs),

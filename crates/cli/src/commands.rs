@@ -2,10 +2,14 @@
 
 pub mod chat;
 pub mod data;
+pub mod export;
 pub mod generate;
 pub mod model;
 pub mod perplexity;
+pub mod quantize;
+pub mod quickstart;
 pub mod tokenizer;
+pub mod train;
 
 use crate::args::Command;
 use crate::failure::Failure;
@@ -17,6 +21,10 @@ use crate::settings::Settings;
 /// What the command met, with its exit code.
 pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
     match command {
+        Command::Quickstart(args) => quickstart::run(&args, settings),
+        Command::Train(args) => train::run(&args, settings),
+        Command::Quantize(args) => quantize::run(&args, settings),
+        Command::Export(args) => export::run(&args, settings),
         Command::Generate(args) => generate::run(&args, settings),
         Command::Chat(args) => chat::run(&args, settings),
         Command::Model(args) => model::run(&args, settings),

@@ -7,6 +7,7 @@ mod commands;
 mod failure;
 mod interrupt;
 mod output;
+mod report;
 mod settings;
 mod stats;
 mod vocabulary;

@@ -1,7 +1,7 @@
 //! The recipe: a TOML file that fully determines a run.
 //!
 //! Every key is known or refused with file, line and name; `--set key.sub=value` replaces values before the recipe
-//! is read. Paths are relative to the working directory. What a run decided (steps of a time budget, precision
+//! is read (and drops a key that excludes the new one: `minutes` takes the place of `steps`). Paths are relative to the working directory. What a run decided (steps of a time budget, precision
 //! `auto`) is written into the resolved recipe in the run folder before step 1; that file is a recipe too.
 
 mod check;

@@ -76,7 +76,7 @@ fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> 
     let mut prepared = prepare(&recipe, cpu, tokenizer.as_deref(), observer)?;
     let folder = RunFolder::open(&dir, start)?;
     if !resolved {
-        recipe = timing::fix_steps(&recipe, &mut prepared, observer)?;
+        recipe = timing::fix_steps(&recipe, &mut prepared, &folder, observer)?;
         if prepared.trained_tokenizer {
             folder.write_folder(TOKENIZER_FOLDER, |path| Ok(prepared.files.write(path)?))?;
         }

@@ -160,6 +160,18 @@ impl RunFolder {
         Ok(path)
     }
 
+    /// Fills a folder and deletes it again, to see how long that takes.
+    pub(crate) fn try_folder(
+        &self,
+        write: impl FnOnce(&Path) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        let temporary = self.path.join(".trial.tmp");
+        remove(&temporary)?;
+        shakti_checkpoint::files::create_folder(&temporary)?;
+        write(&temporary)?;
+        remove(&temporary)
+    }
+
     /// Deletes what a run writes; other files stay. The recipe goes last, it marks the folder as a run.
     fn delete_run(&self) -> Result<(), TrainError> {
         let checkpoints = Checkpoints::new(&self.path, 1);

@@ -6,6 +6,7 @@ use crate::TrainError;
 use crate::observer::{Event, Observer};
 use crate::prepare::Prepared;
 use crate::recipe::Recipe;
+use crate::run_folder::RunFolder;
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::trainer::Trainer;
 
@@ -17,10 +18,14 @@ const TIMING_SHARE: f64 = 0.02;
 const DISCARDED: Schedule =
     Schedule { kind: ScheduleKind::Linear, steps: 1000, warmup_steps: 1000, decay_steps: 1, min_share: 1.0 };
 
+/// A checkpoint holds the weights and the two running means.
+const CHECKPOINT_MODELS: f64 = 3.0;
+
 /// The recipe with its number of steps fixed, by its own word or by timing.
 pub(crate) fn fix_steps(
     recipe: &Recipe,
     prepared: &mut Prepared<'_>,
+    folder: &RunFolder,
     observer: &mut dyn Observer,
 ) -> Result<Recipe, TrainError> {
     let Some(minutes) = recipe.train.minutes else {
@@ -32,10 +37,17 @@ pub(crate) fn fix_steps(
     prepared.trainer.set_schedule(DISCARDED);
     let seconds_per_step = time_steps(recipe, prepared, 60.0 * minutes * TIMING_SHARE)?;
     let validation = time_validation(&prepared.trainer, prepared)?;
+    let begin = Instant::now();
+    folder.try_folder(|path| prepared.write_model(path))?;
+    let write = begin.elapsed().as_secs_f64();
     prepared.trainer.reset(params);
     prepared.loader.restore(&position)?;
-    let left = 60.0 * minutes - started.elapsed().as_secs_f64();
-    let steps = steps_within(left, seconds_per_step, validation, recipe.train.validate_every);
+    // At the end one of each comes besides the finished model.
+    let save = CHECKPOINT_MODELS * write;
+    let left = 60.0 * minutes - started.elapsed().as_secs_f64() - validation - save - write;
+    let train = &recipe.train;
+    let steps =
+        steps_within(left, seconds_per_step, &[(validation, train.validate_every), (save, train.save_every)]);
     observer.event(&Event::Timed { seconds_per_step, steps });
     Ok(recipe.with_steps(steps))
 }
@@ -65,10 +77,11 @@ fn time_validation(trainer: &Trainer<'_>, prepared: &Prepared<'_>) -> Result<f64
     Ok(started.elapsed().as_secs_f64() * tokens as f64 / first.tokens.len() as f64)
 }
 
-/// Most steps whose time, with validations every so many steps and one at the end, stays within `seconds`; at least 1.
-fn steps_within(seconds: f64, per_step: f64, validation: f64, validate_every: u64) -> u64 {
-    let per_step = if validate_every > 0 { per_step + validation / validate_every as f64 } else { per_step };
-    (((seconds - validation) / per_step) as u64).max(1)
+/// Most steps that `seconds` allow, at least 1, if besides each step some seconds pass every so many steps (0: never).
+fn steps_within(seconds: f64, per_step: f64, besides: &[(f64, u64)]) -> u64 {
+    let shared =
+        besides.iter().filter(|(_, every)| *every > 0).map(|(seconds, every)| seconds / *every as f64);
+    ((seconds / (per_step + shared.sum::<f64>())) as u64).max(1)
 }
 
 #[cfg(test)]
@@ -76,10 +89,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn validations_take_their_share_of_the_budget() {
-        assert_eq!(steps_within(100.0, 0.5, 0.0, 0), 200);
-        assert_eq!(steps_within(100.0, 0.5, 10.0, 0), 180);
-        assert_eq!(steps_within(100.0, 0.5, 10.0, 10), 60);
-        assert_eq!(steps_within(0.1, 0.5, 10.0, 10), 1);
+    fn validations_and_checkpoints_take_their_share_of_the_budget() {
+        assert_eq!(steps_within(100.0, 0.5, &[(3.0, 0), (0.0, 1)]), 200);
+        assert_eq!(steps_within(100.0, 0.5, &[(5.0, 10)]), 100);
+        assert_eq!(steps_within(100.0, 0.5, &[(5.0, 10), (20.0, 20)]), 50);
+        assert_eq!(steps_within(-3.0, 0.5, &[]), 1);
     }
 }

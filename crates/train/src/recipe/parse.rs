@@ -45,7 +45,9 @@ impl Recipe {
         let source = Source::new(text, name, overrides);
         let mut table = source.table(text)?;
         for document in &source.overrides {
-            merge(table.get_mut(), source.table(&document.padded)?.into_inner());
+            let changes = source.table(&document.padded)?.into_inner();
+            drop_replaced(table.get_mut(), &changes);
+            merge(table.get_mut(), changes);
         }
         let located = table.clone();
         let recipe = Recipe::deserialize(table.into_deserializer())
@@ -110,6 +112,29 @@ fn as_toml(typed: &str) -> String {
         return line;
     }
     format!("{} = {}", key.trim(), toml::Value::from(value.trim()))
+}
+
+/// Keys of one section that exclude each other: an override of one takes the place of the others.
+const EXCLUSIVE: [(&str, &[&str]); 4] = [
+    ("model", &["preset", "config", "from"]),
+    ("tokenizer", &["path", "train"]),
+    ("train", &["steps", "minutes"]),
+    ("train", &["warmup_steps", "warmup_share"]),
+];
+
+fn drop_replaced(table: &mut DeTable<'_>, changes: &DeTable<'_>) {
+    for (section, keys) in EXCLUSIVE {
+        let changed = changes.get(section).and_then(|section| section.get_ref().as_table());
+        let Some(changed) = changed.filter(|changed| keys.iter().any(|key| changed.contains_key(*key)))
+        else {
+            continue;
+        };
+        if let Some(DeValue::Table(old)) = table.get_mut(section).map(Spanned::get_mut) {
+            keys.iter().filter(|key| !changed.contains_key(**key)).for_each(|key| {
+                old.remove(*key);
+            });
+        }
+    }
 }
 
 fn merge<'a>(table: &mut DeTable<'a>, overrides: DeTable<'a>) {

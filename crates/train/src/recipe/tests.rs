@@ -70,6 +70,18 @@ fn overrides_replace_and_add_values_of_every_type() {
 }
 
 #[test]
+fn an_override_takes_the_place_of_keys_that_exclude_it() {
+    let overrides = ["train.minutes=2", "train.warmup_steps=3", "train.warmup_share=0.1", "model.from=a/b"];
+    let recipe = parse(MINIMAL, &[&overrides[..], &["tokenizer.path=t"]].concat()).expect("valid overrides");
+    assert_eq!((recipe.train.steps, recipe.train.minutes), (None, Some(2.0)));
+    assert_eq!((recipe.train.warmup_steps, recipe.train.warmup_share), (None, Some(0.1)));
+    assert_eq!((recipe.model.preset, recipe.model.from), (None, Some("a/b".into())));
+    assert!(recipe.tokenizer.train.is_none());
+    let (_, key, _) = refusal(MINIMAL, &["train={ steps = 5, minutes = 2 }"]);
+    assert_eq!(key, "train.minutes");
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_file_line_and_name() {
     let text = MINIMAL.replace("steps = 100", "stepps = 100");
     let (place, key, problem) = refusal(&text, &[]);

@@ -1,0 +1,96 @@
+//! `shakti export`: a model for other programs, as a Hugging Face folder or a GGUF file.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use shakti_checkpoint::files::read_text_if_present;
+use shakti_checkpoint::{FolderContents, ModelFile, Overwrite, PlainModel, TokenizerSource, write_folder};
+use shakti_kernels::blocks::DType;
+
+use super::quantize::{Request, write_gguf};
+use crate::failure::{Failure, FailureExt};
+use crate::settings::Settings;
+
+/// Write a model for Transformers (hf) or llama.cpp (gguf)
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  shakti export out/quickstart/sft/model exported --to hf")]
+pub struct ExportArgs {
+    /// A checkpoint folder or a GGUF file
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The folder or file to write
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// The format
+    #[arg(long, value_name = "FORMAT")]
+    to: Format,
+    /// Type of the weights: f32, f16 or bf16; gguf takes every type of `shakti quantize` [default: f32]
+    #[arg(long = "type", value_name = "TYPE", default_value = "f32")]
+    kind: String,
+    /// Replace the output
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// A folder that `LlamaForCausalLM` loads; KV heads are repeated where layers have different numbers
+    Hf,
+    /// A GGUF file; KV heads stay as they are
+    Gguf,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    out: PathBuf,
+    warnings: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &ExportArgs, settings: &Settings) -> Result<(), Failure> {
+    let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+    let source = ModelFile::open(&args.input)?;
+    let warnings = match args.to {
+        Format::Gguf => {
+            let request = Request { kind: args.kind.parse()?, embedding: None, allow_requantize: false };
+            write_gguf(&settings.cpu(), &source, &request, (&args.out, overwrite))?.warnings().to_vec()
+        }
+        Format::Hf => to_folder(args, &source, overwrite)?,
+    };
+    for warning in &warnings {
+        settings.output.warn(warning);
+    }
+    let text = format!("wrote {}", args.out.display());
+    settings.output.result(&Report { out: args.out.clone(), warnings }, text)?;
+    Ok(())
+}
+
+fn to_folder(args: &ExportArgs, source: &ModelFile, overwrite: Overwrite) -> Result<Vec<String>, Failure> {
+    let dtype: DType = args.kind.parse()?;
+    if dtype.is_quantized() {
+        return Err(Failure::bad_input(format!(
+            "--type {dtype}: a Hugging Face folder holds f32, f16 or bf16"
+        ))
+        .hint("quantized weights go into GGUF: --to gguf"));
+    }
+    let TokenizerSource::Folder(folder) = source.tokenizer() else {
+        return Err(Failure::bad_input(format!(
+            "{}: --to hf reads checkpoint folders",
+            args.input.display()
+        ))
+        .hint("a GGUF file has no tokenizer.json to hand on"));
+    };
+    let read = |name: &str| read_text_if_present(&folder.join(name));
+    let contents = FolderContents {
+        tokenizer_json: read("tokenizer.json")?,
+        tokenizer_config_json: read("tokenizer_config.json")?,
+        chat_template: source.chat_template()?,
+        others: Vec::new(),
+    };
+    let plain = PlainModel::new(source.config(), source)?;
+    write_folder(&args.out, overwrite, plain.config(), &plain, dtype, &contents)
+        .hint("--force replaces an existing folder")?;
+    Ok(plain.warnings())
+}

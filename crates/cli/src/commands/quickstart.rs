@@ -1,0 +1,283 @@
+//! `shakti quickstart`: from text to a quantized assistant, measured at every stage, on data inside this binary.
+
+mod data;
+mod measure;
+mod page;
+mod recipes;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+use shakti_checkpoint::files::{create_folder, write_file};
+use shakti_checkpoint::{ModelFile, Overwrite};
+use shakti_engine::{Model, Network};
+use shakti_kernels::Cpu;
+use shakti_model::{Layout, ModelConfig, Parameters};
+use shakti_quant::FileType;
+use shakti_tokenizer::Tokenizer;
+use shakti_train::{Outcome, Recipe, RunSettings, Start};
+
+use self::data::HeldOut;
+use self::measure::{Baselines, Measured, Measurement};
+use super::quantize::{Request, write_gguf};
+use super::train::Progress;
+use crate::failure::{Failure, FailureExt};
+use crate::interrupt::Listener;
+use crate::settings::Settings;
+use crate::stats;
+
+/// Train a small medical assistant from text to chat on this machine, offline, and report what it can do
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  shakti quickstart --out out/quickstart")]
+pub struct QuickstartArgs {
+    /// Folder for data, runs, models and report
+    #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
+    out: PathBuf,
+    /// Minutes of training, both stages together; the whole takes about a minute and a half more
+    #[arg(long, value_name = "MINUTES", default_value_t = 3.6)]
+    minutes: f64,
+    /// Replace what an earlier quickstart wrote into the folder
+    #[arg(long)]
+    force: bool,
+}
+
+/// Formats that are made and measured: int8, int5, int4.
+const FORMATS: [&str; 3] = ["q8_0", "q5_0", "q4_0"];
+
+/// A stage or format with what was measured of it.
+#[derive(Debug, Serialize)]
+struct Stage {
+    name: String,
+    /// Bytes of the file or folder's weights.
+    weight_bytes: u64,
+    #[serde(flatten)]
+    measured: Measurement,
+}
+
+/// Everything the report tells.
+#[derive(Debug, Serialize)]
+struct Summary {
+    out: PathBuf,
+    seconds: Vec<(String, f64)>,
+    total_seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    kernel_set: String,
+    threads: usize,
+    stages: Vec<Stage>,
+    baselines: Baselines,
+    answers: Vec<Answered>,
+}
+
+/// A held-out question and what was said.
+#[derive(Debug, Serialize)]
+struct Answered {
+    question: String,
+    reference: String,
+    answer: String,
+}
+
+/// Runs the command.
+pub fn run(args: &QuickstartArgs, settings: &Settings) -> Result<(), Failure> {
+    if !(args.minutes > 0.0 && args.minutes.is_finite()) {
+        return Err(Failure::bad_input(format!("--minutes is {}, expected a positive number", args.minutes)));
+    }
+    let out = Folder::prepare(&args.out, args.force)?;
+    let mut flow = Flow { settings, cpu: settings.cpu(), clock: Clock::new(), out };
+    let output = settings.output;
+
+    output.note("1/6 data: split by source document, before any stage");
+    let files = flow.out.write_data()?;
+    let held_out = HeldOut::scan(&files, &output)?;
+    flow.clock.lap("data");
+
+    output.note("2/6 tokenizer and pretraining");
+    let pretrained = flow.train(recipes::pretrain(&flow.out.path, &files, args.minutes))?;
+    flow.clock.lap("tokenizer and pretraining");
+
+    output.note("3/6 fine-tuning on medical questions");
+    let tuned = flow.train(recipes::sft(&flow.out.path, &files, &pretrained.folder, args.minutes))?;
+    flow.clock.lap("fine-tuning");
+
+    output.note("4/6 quantization to int8, int5 and int4");
+    let quantized = flow.quantize(&tuned.folder)?;
+    flow.clock.lap("quantization");
+
+    output.note("5/6 measuring on held-out text and questions");
+    let summary = flow.measure(&held_out, (&pretrained, &tuned), &quantized)?;
+    output.note("6/6 report");
+    let logs = [pretrained.log()?, tuned.log()?];
+    page::write(&summary, &held_out, &logs, &flow.out.path)?;
+    output.result(&summary, page::closing(&summary))?;
+    Ok(())
+}
+
+/// What every stage needs.
+struct Flow<'a> {
+    settings: &'a Settings,
+    cpu: Arc<Cpu>,
+    clock: Clock,
+    out: Folder,
+}
+
+/// A finished training run.
+struct Trained {
+    folder: PathBuf,
+    run: PathBuf,
+}
+
+impl Trained {
+    fn log(&self) -> Result<Vec<shakti_train::LogLine>, Failure> {
+        let path = self.run.join(shakti_train::LOG_FILE);
+        let text =
+            std::fs::read_to_string(&path).context(format!("{}: cannot read the log", path.display()))?;
+        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Flow<'_> {
+    fn train(&mut self, recipe: Recipe) -> Result<Trained, Failure> {
+        let interrupt = Listener::new();
+        let run = recipe.output.dir.clone();
+        let stage = recipe.train.stage;
+        let stop = || interrupt.requested();
+        let settings = RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop };
+        let mut progress = Progress::new(self.settings.output);
+        let outcome: Outcome = match stage {
+            shakti_train::Stage::Pretrain => shakti_train::pretrain(settings, &mut progress)?,
+            shakti_train::Stage::Sft => shakti_train::sft(settings, &mut progress)?,
+        };
+        match outcome.model {
+            Some(folder) => Ok(Trained { folder, run }),
+            None => Err(Failure::interrupted(format!("the run in {} can be resumed", run.display()))),
+        }
+    }
+
+    fn quantize(&self, folder: &Path) -> Result<Vec<(FileType, PathBuf)>, Failure> {
+        let source = ModelFile::open(folder)?;
+        let made = FORMATS.map(|name| -> Result<_, Failure> {
+            let kind: FileType = name.parse()?;
+            let path = self.out.path.join(format!("model-{name}.gguf"));
+            let request = Request { kind, embedding: None, allow_requantize: false };
+            write_gguf(&self.cpu, &source, &request, (&path, Overwrite::Refuse))?;
+            Ok((kind, path))
+        });
+        made.into_iter().collect()
+    }
+
+    fn measure(
+        &mut self,
+        held_out: &HeldOut,
+        (pretrained, tuned): (&Trained, &Trained),
+        quantized: &[(FileType, PathBuf)],
+    ) -> Result<Summary, Failure> {
+        let mut stages = Vec::new();
+        let first = Model::open(&pretrained.folder, self.cpu.clone())?;
+        let untrained = untrained(first.config(), first.tokenizer(), &self.cpu)?;
+        let mut measured = Measured::new(held_out, &first, self.settings.output)?;
+        stages.push(measured.stage("untrained", &untrained, false)?);
+        stages.push(measured.stage("pretrained", &first, true)?);
+        let second = Model::open(&tuned.folder, self.cpu.clone())?;
+        stages.push(measured.stage("fine-tuned (f32)", &second, true)?);
+        let mut last = second;
+        for (kind, path) in quantized {
+            last = Model::open(path, self.cpu.clone())?;
+            stages.push(measured.stage(&format!("fine-tuned, {kind}"), &last, true)?);
+        }
+        let baselines = measured.baselines()?;
+        let answers = measured.answer_three(&last)?;
+        self.clock.lap("measuring");
+        Ok(Summary {
+            out: self.out.path.clone(),
+            seconds: self.clock.laps.clone(),
+            total_seconds: self.clock.start.elapsed().as_secs_f64(),
+            peak_memory_bytes: stats::peak_memory_bytes(),
+            kernel_set: self.cpu.kernels.name().into(),
+            threads: self.cpu.pool.threads(),
+            stages,
+            baselines,
+            answers,
+        })
+    }
+}
+
+/// The model before its first step: the same initial weights that the run began with.
+fn untrained(config: &ModelConfig, tokenizer: &Arc<Tokenizer>, cpu: &Arc<Cpu>) -> Result<Model, Failure> {
+    let params = Parameters::init(config, Arc::new(Layout::new(config)), recipes::SEED);
+    let network = Network::load(config.clone(), &params, cpu.clone())?;
+    Ok(Model::new(Arc::new(network), tokenizer.clone())?)
+}
+
+/// Wall time of each stage.
+struct Clock {
+    start: Instant,
+    last: Instant,
+    laps: Vec<(String, f64)>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { start: now, last: now, laps: Vec::new() }
+    }
+
+    fn lap(&mut self, name: &str) {
+        self.laps.push((name.into(), self.last.elapsed().as_secs_f64()));
+        self.last = Instant::now();
+    }
+}
+
+/// The output folder.
+struct Folder {
+    path: PathBuf,
+}
+
+/// What a quickstart writes, and all that `--force` deletes.
+const OWN_ENTRIES: [&str; 12] = [
+    "data",
+    "pretrain",
+    "sft",
+    "model-q8_0.gguf",
+    "model-q5_0.gguf",
+    "model-q4_0.gguf",
+    "report.md",
+    "report.html",
+    "summary.json",
+    "loss.svg",
+    "bits.svg",
+    "overlap.svg",
+];
+
+impl Folder {
+    fn prepare(path: &Path, force: bool) -> Result<Self, Failure> {
+        let present: Vec<PathBuf> =
+            OWN_ENTRIES.iter().map(|name| path.join(name)).filter(|path| path.exists()).collect();
+        if let (Some(first), false) = (present.first(), force) {
+            let message = format!("{}: exists already", first.display());
+            return Err(Failure::bad_input(message)
+                .hint("choose another folder with --out, or replace it with --force"));
+        }
+        for old in present {
+            let removed =
+                if old.is_dir() { std::fs::remove_dir_all(&old) } else { std::fs::remove_file(&old) };
+            removed.context(format!("{}: cannot remove", old.display()))?;
+        }
+        create_folder(path)?;
+        Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// Unpacks the data that this binary carries.
+    fn write_data(&self) -> Result<data::Files, Failure> {
+        let folder = self.path.join("data");
+        create_folder(&folder)?;
+        let put = |(name, bytes): (&str, &[u8])| -> Result<PathBuf, Failure> {
+            let path = folder.join(name);
+            write_file(&path, bytes, Overwrite::Refuse)?;
+            Ok(path)
+        };
+        put(("README.md", data::ATTRIBUTION))?;
+        Ok(data::Files { text: put(data::TEXT)?, questions: put(data::QUESTIONS)? })
+    }
+}

@@ -1,0 +1,148 @@
+//! `shakti train`: pretraining and SFT from a recipe, resumable at any moment.
+
+mod progress;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use shakti_train::{Outcome, Recipe, RunSettings, Start, TrainError, pretrain, sft};
+
+use crate::failure::Failure;
+use crate::interrupt::Listener;
+use crate::settings::Settings;
+pub use progress::Progress;
+
+/// Train a model on the CPU from a recipe
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(subcommand)]
+    command: TrainCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TrainCommand {
+    /// Learn from texts: the loss counts on every token
+    #[command(after_help = "Example:\n  shakti train pretrain recipes/nano/pretrain.toml --minutes 2")]
+    Pretrain(RunArgs),
+    /// Learn from conversations: the loss counts on answers only
+    #[command(after_help = "Example:\n  shakti train sft recipes/nano/sft.toml --set train.seed=1")]
+    Sft(RunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The recipe; paths in it are relative to the working directory
+    #[arg(value_name = "RECIPE.toml")]
+    recipe: PathBuf,
+    /// Replace a value of the recipe, e.g. train.steps=100; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Train for this long: a few steps are timed and discarded, then the number of steps is fixed
+    #[arg(long, value_name = "M")]
+    minutes: Option<f64>,
+    /// Go on after the newest complete checkpoint of the run folder; begin if there is none
+    #[arg(long)]
+    resume: bool,
+    /// With --resume: go on although another kernel set computed the checkpoint; the bits differ from there on
+    #[arg(long, requires = "resume")]
+    other_kernels: bool,
+    /// Delete the run that is in the run folder and begin
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    finished: bool,
+    step: u64,
+    steps: u64,
+    loss: Option<f64>,
+    validation_loss: Option<f64>,
+    tokens: Option<u64>,
+    seconds: f64,
+    model: Option<PathBuf>,
+    checkpoint: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: &TrainArgs, settings: &Settings) -> Result<(), Failure> {
+    let (args, train): (_, fn(_, &mut dyn shakti_train::Observer) -> _) = match &args.command {
+        TrainCommand::Pretrain(args) => (args, pretrain),
+        TrainCommand::Sft(args) => (args, sft),
+    };
+    let recipe = recipe(args)?;
+    let start = match (args.resume, args.force) {
+        (true, _) => Start::Resume { allow_other_kernels: args.other_kernels },
+        (false, true) => Start::Replace,
+        (false, false) => Start::New,
+    };
+    let listener = Listener::new();
+    let cpu = settings.cpu();
+    let mut progress = Progress::new(settings.output);
+    let run = RunSettings { recipe, cpu: &cpu, start, stop: &|| listener.requested() };
+    let outcome = train(run, &mut progress);
+    progress.finish();
+    let outcome = outcome.map_err(explain)?;
+    settings.output.result(&report(&outcome), summary(&outcome))?;
+    match &outcome.model {
+        Some(_) => Ok(()),
+        None => Err(Failure::interrupted(format!("stopped after step {}", outcome.step))
+            .hint("the same command with --resume goes on from there")),
+    }
+}
+
+/// The recipe with its overrides; `--minutes` takes the place of steps and minutes in it.
+fn recipe(args: &RunArgs) -> Result<Recipe, Failure> {
+    let minutes = args.minutes.map(|minutes| format!("train.minutes={minutes:?}"));
+    let overrides: Vec<String> = args.overrides.iter().cloned().chain(minutes).collect();
+    Ok(Recipe::load(&args.recipe, &overrides)?)
+}
+
+/// Puts exit code and hints beside an error: a run that fell ill is no bad input.
+fn explain(error: TrainError) -> Failure {
+    const WHOLE: &str = "the last checkpoint is whole";
+    match &error {
+        TrainError::OutputExists { .. } => {
+            Failure::from(error).hint("--resume goes on with the run there, --force deletes it and begins")
+        }
+        TrainError::NonFiniteLoss { .. }
+        | TrainError::NonFiniteGradient { .. }
+        | TrainError::ExplodingGradient { .. } => Failure::internal(error)
+            .hint(WHOLE)
+            .hint("a lower train.peak_learning_rate or a longer warm-up may help"),
+        TrainError::DeadGradient { .. } => Failure::internal(error).hint(WHOLE),
+        _ => error.into(),
+    }
+}
+
+fn report(outcome: &Outcome) -> Report {
+    Report {
+        finished: outcome.model.is_some(),
+        step: outcome.step,
+        steps: outcome.steps,
+        loss: outcome.last.map(|line| line.loss),
+        validation_loss: outcome.last.and_then(|line| line.validation_loss),
+        tokens: outcome.last.map(|line| line.tokens),
+        seconds: outcome.seconds,
+        model: outcome.model.clone(),
+        checkpoint: outcome.checkpoint.clone(),
+    }
+}
+
+fn summary(outcome: &Outcome) -> String {
+    let mut text = format!("{} of {} steps in {:.0} s", outcome.step, outcome.steps, outcome.seconds);
+    if let Some(line) = &outcome.last {
+        text += &format!(", {} tokens, loss {:.4}", line.tokens, line.loss);
+        if let Some(loss) = line.validation_loss {
+            text += &format!(", validation loss {loss:.4}");
+        }
+    }
+    match (&outcome.model, &outcome.checkpoint) {
+        (Some(model), _) => text += &format!("\nmodel: {}", model.display()),
+        (None, Some(checkpoint)) => text += &format!("\ncheckpoint: {}", checkpoint.display()),
+        (None, None) => {}
+    }
+    text
+}
