@@ -4,3 +4,4 @@ mod common;
 mod gguf_model;
 mod hf_folder;
 mod hostile;
+mod logits;
