@@ -124,7 +124,8 @@ impl Run {
         let weights = vec![1.0; self.tokens.len()];
         let targets = Targets { targets: &self.targets, weights: &weights };
         let pass = TrainPass { grad_scale: 1.0 / self.tokens.len() as f32, dropout_seed: step as u64 };
-        let loss = self.decoder.loss_and_gradients(compute, &self.params, (batch, targets), pass, &mut self.grads);
+        let loss =
+            self.decoder.loss_and_gradients(compute, &self.params, (batch, targets), pass, &mut self.grads);
         loss.map_or(f64::NAN, |loss| loss.mean())
     }
 
