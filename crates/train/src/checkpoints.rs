@@ -236,7 +236,7 @@ fn remove_folder(path: &Path) -> Result<(), TrainError> {
 }
 
 /// Makes the names in a folder durable, where folders can be flushed.
-fn sync_folder(path: &Path) -> Result<(), TrainError> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), TrainError> {
     if !cfg!(unix) {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use shakti_checkpoint::Overwrite;
 
 use crate::TrainError;
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{Checkpoints, sync_folder};
 use crate::log::LOG_FILE;
 use crate::recipe::{PrecisionChoice, Recipe};
 
@@ -145,7 +145,7 @@ impl RunFolder {
         Ok(shakti_checkpoint::files::write_file(&path, recipe.to_toml().as_bytes(), Overwrite::Replace)?)
     }
 
-    /// Fills a folder of the run beside its place and then gives it its name, replacing an older one.
+    /// Fills a folder of the run beside its place, adds its checksums and gives it its name, replacing an older one.
     pub(crate) fn write_folder(
         &self,
         name: &str,
@@ -155,8 +155,10 @@ impl RunFolder {
         remove(&temporary)?;
         shakti_checkpoint::files::create_folder(&temporary)?;
         write(&temporary)?;
+        shakti_checkpoint::write_manifest(&temporary)?;
         remove(&path)?;
         fs::rename(&temporary, &path).map_err(TrainError::file(&path, "rename the folder to"))?;
+        sync_folder(&self.path)?;
         Ok(path)
     }
 

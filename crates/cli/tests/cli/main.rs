@@ -9,4 +9,5 @@ mod model_info;
 mod perplexity;
 mod privacy;
 mod tokenizer;
+mod train;
 mod usage;

@@ -1,3 +1,5 @@
+//! Recipes: defaults, overrides, refusals with their place, and the documentation of every key.
+
 use std::path::Path;
 
 use super::*;
@@ -156,4 +158,54 @@ fn fixing_the_steps_turns_shares_into_counts() {
     assert_eq!((recipe.train.warmup_steps, recipe.train.warmup_share), (Some(5), None));
     assert_eq!(Recipe::parse(&recipe.to_toml(), "resolved", &[]).expect("a resolved recipe"), recipe);
     assert_eq!(recipe.with_steps(50), recipe);
+}
+
+/// `key` and `section.key` of every value in the table.
+fn keys(prefix: &str, table: &toml::Table, found: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(inner) if !inner.is_empty() => keys(&path, inner, found),
+            _ => found.push(path),
+        }
+    }
+}
+
+#[test]
+fn every_key_stands_in_the_documentation() {
+    let overrides = ["train.micro_batch_tokens=64", "data.split_with=['x']", "data.document_fields=['x']"];
+    let recipe = parse(MINIMAL, &overrides).expect("a recipe").with_steps(5);
+    let mut found = Vec::new();
+    keys("", &toml::Table::try_from(&recipe).expect("a table"), &mut found);
+    let rare = [
+        "model.config",
+        "model.from",
+        "model.overrides",
+        "tokenizer.path",
+        "train.minutes",
+        "train.warmup_share",
+    ];
+    found.extend(rare.map(String::from));
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats/recipe.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    assert!(found.len() > 30, "{found:?}");
+    let missing: Vec<&String> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/formats/recipe.md: {missing:?}");
+}
+
+#[test]
+fn the_recipes_of_the_repository_are_valid_and_share_their_splits() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/nano");
+    let load = |name: &str| Recipe::load(&Path::new(folder).join(name), &[]).expect("a valid recipe");
+    let (pretrain, sft) = (load("pretrain.toml"), load("sft.toml"));
+    assert_eq!((pretrain.train.stage, sft.train.stage), (Stage::Pretrain, Stage::Sft));
+    assert_eq!(sft.model.from, Some(pretrain.output.dir.join(crate::MODEL_FOLDER)));
+    let files = |recipe: &Recipe| {
+        let sources = recipe.data.sources.iter().map(|source| source.path.clone());
+        sources.chain(recipe.data.split_with.iter().cloned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(files(&pretrain), files(&sft));
+    let split =
+        |recipe: &Recipe| (recipe.data.split_seed, recipe.data.validation_share, recipe.data.test_share);
+    assert_eq!(split(&pretrain), split(&sft));
 }

@@ -77,6 +77,21 @@ fn an_existing_run_is_refused_replaced_or_resumed_as_asked() {
 }
 
 #[test]
+fn an_edited_recipe_in_the_run_folder_does_not_resume() {
+    let data = corpus();
+    let out = data.path().join("out");
+    run(recipe(data.path(), &out, &[]), Start::New).expect("a run");
+    let file = out.join("recipe.toml");
+    let text = fs::read_to_string(&file).expect("the resolved recipe");
+    fs::write(&file, text.replace("clip_grad_norm = 1.0", "clip_grad_norm = 2.0")).expect("an edit");
+    let message = refused(recipe(data.path(), &out, &["train.clip_grad_norm=2.0"]), RESUME);
+    assert!(
+        message.contains("checkpoint-9: cannot resume: it was made with another recipe.toml"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_moved_run_folder_resumes() {
     let data = corpus();
     let (first, second) = (data.path().join("first"), data.path().join("second"));

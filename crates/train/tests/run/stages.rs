@@ -78,6 +78,7 @@ fn a_checkpoint_is_a_folder_that_opens_and_holds_no_text() {
     let outcome = run(recipe(data.path(), &out, &["train.steps=2"]), Start::New).expect("a run");
     assert_eq!(outcome.checkpoint, Some(out.join("checkpoint-2")));
     for folder in [out.join("checkpoint-2"), out.join(MODEL_FOLDER)] {
+        shakti_checkpoint::verify_manifest(&folder).expect("checksums that match");
         let opened = HfFolder::open(&folder).expect("a Hugging Face folder");
         assert_eq!(opened.config().num_kv_heads, [2, 1]);
         for name in [
