@@ -41,16 +41,18 @@ impl SamplerOptions {
     }
 
     fn validate(&self) -> Result<(), EngineError> {
+        let in_range = |value: f32| (0.01..=100.0).contains(&value);
         let checks = [
-            ("temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "0 to 100"),
+            // A smaller one is greedy in all but name, and its quotients overflow.
+            (
+                "temperature",
+                self.temperature,
+                self.temperature == 0.0 || in_range(self.temperature),
+                "0, or 0.01 to 100",
+            ),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1"),
             ("min_p", self.min_p, (0.0..1.0).contains(&self.min_p), "0 up to but not including 1"),
-            (
-                "repetition_penalty",
-                self.repetition_penalty,
-                self.repetition_penalty > 0.0 && self.repetition_penalty <= 100.0,
-                "above 0, at most 100",
-            ),
+            ("repetition_penalty", self.repetition_penalty, in_range(self.repetition_penalty), "0.01 to 100"),
         ];
         match checks.into_iter().find(|(_, _, ok, _)| !ok) {
             Some((option, value, _, expected)) => {
@@ -73,7 +75,7 @@ struct Candidate {
 pub struct Sampler {
     options: SamplerOptions,
     rng: Rng,
-    scores: Vec<f32>,
+    penalized: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
@@ -85,7 +87,7 @@ impl Sampler {
     pub fn new(options: SamplerOptions) -> Result<Self, EngineError> {
         options.validate()?;
         let rng = Rng::new(options.seed);
-        Ok(Self { options, rng, scores: Vec::new(), candidates: Vec::new() })
+        Ok(Self { options, rng, penalized: Vec::new(), candidates: Vec::new() })
     }
 
     /// Picks the next token from `logits [V]`; `context` holds the ids that the repetition penalty looks at.
@@ -93,21 +95,26 @@ impl Sampler {
     /// # Errors
     /// A score that is not finite.
     pub fn sample(&mut self, logits: &[f32], context: &[u32]) -> Result<u32, EngineError> {
-        if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(EngineError::NotFinite { id, value: logits[id] });
+        let mut scores = logits;
+        if self.options.repetition_penalty != 1.0 {
+            self.penalized.clear();
+            self.penalized.extend_from_slice(logits);
+            penalize_repetition(&mut self.penalized, context, self.options.repetition_penalty);
+            scores = &self.penalized;
         }
-        self.scores.clear();
-        self.scores.extend_from_slice(logits);
-        penalize_repetition(&mut self.scores, context, self.options.repetition_penalty);
+        // Without a branch the scan of a whole vocabulary runs in vector registers.
+        if !scores.iter().fold(true, |all, score| all & score.is_finite()) {
+            let id = scores.iter().position(|score| !score.is_finite()).unwrap_or_default();
+            return Err(EngineError::NotFinite { id, value: scores[id] });
+        }
         if self.options.temperature == 0.0 {
-            return Ok(argmax(&self.scores));
+            return Ok(argmax(scores));
         }
-        for score in &mut self.scores {
-            *score /= self.options.temperature;
+        // A temperature keeps the order of scores, so only those that pass top_k need it.
+        collect_top_k(&mut self.candidates, scores, self.options.top_k);
+        for candidate in &mut self.candidates {
+            candidate.logit /= self.options.temperature;
         }
-        self.candidates.clear();
-        self.candidates.extend(self.scores.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }));
-        keep_top_k(&mut self.candidates, self.options.top_k);
         keep_top_p(&mut self.candidates, self.options.top_p);
         keep_min_p(&mut self.candidates, self.options.min_p);
         self.candidates.sort_unstable_by_key(|candidate| candidate.id);
@@ -115,21 +122,34 @@ impl Sampler {
     }
 }
 
-/// The id of the highest score; ties go to the lower id.
-pub fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
+/// Scores that are looked at together; most hold nothing above the bar, and are left after one vector comparison.
+const LOOK: usize = 64;
+
+/// Calls `take` with id and score wherever the score is above the bar; `take` returns the new bar.
+fn above(scores: &[f32], bar: f32, mut take: impl FnMut(u32, f32) -> f32) {
+    let mut bar = bar;
+    for (index, look) in scores.chunks(LOOK).enumerate() {
+        if look.iter().fold(false, |any, score| any | (*score > bar)) {
+            for (offset, &score) in look.iter().enumerate() {
+                if score > bar {
+                    bar = take((index * LOOK + offset) as u32, score);
+                }
+            }
         }
     }
-    best as u32
+}
+
+/// The id of the highest score; ties go to the lower id.
+pub fn argmax(scores: &[f32]) -> u32 {
+    let mut best = 0;
+    above(scores, f32::NEG_INFINITY, |id, score| {
+        best = id;
+        score
+    });
+    best
 }
 
 fn penalize_repetition(scores: &mut [f32], context: &[u32], penalty: f32) {
-    if penalty == 1.0 {
-        return;
-    }
     let mut seen = context.to_vec();
     seen.sort_unstable();
     seen.dedup();
@@ -145,10 +165,29 @@ fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
-fn keep_top_k(candidates: &mut Vec<Candidate>, k: usize) {
-    if k > 0 && k < candidates.len() {
+/// The `k` highest scores as candidates, all of them if `k` is 0.
+fn collect_top_k(candidates: &mut Vec<Candidate>, scores: &[f32], k: usize) {
+    candidates.clear();
+    if k == 0 || k >= scores.len() {
+        candidates.extend(scores.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }));
+        return;
+    }
+    let keep_best = |candidates: &mut Vec<Candidate>| {
         candidates.select_nth_unstable_by(k - 1, by_rank);
         candidates.truncate(k);
+        candidates[k - 1].logit
+    };
+    // Ids ascend, so what only equals the k-th best ranks below it.
+    let mut bar = f32::NEG_INFINITY;
+    above(scores, f32::NEG_INFINITY, |id, logit| {
+        candidates.push(Candidate { id, logit });
+        if candidates.len() == 2 * k {
+            bar = keep_best(candidates);
+        }
+        bar
+    });
+    if candidates.len() > k {
+        keep_best(candidates);
     }
 }
 

@@ -48,8 +48,8 @@ fn options() -> impl Strategy<Value = SamplerOptions> {
 proptest! {
     #[test]
     fn top_k_keeps_the_k_highest(logits in scores(), k in 0usize..800) {
-        let mut kept = candidates(&logits);
-        keep_top_k(&mut kept, k);
+        let mut kept = Vec::new();
+        collect_top_k(&mut kept, &logits, k);
         let expected = if k == 0 { logits.len() } else { k.min(logits.len()) };
         let mut best = ranking(&logits)[..expected].to_vec();
         best.sort_unstable();
@@ -173,6 +173,7 @@ fn options_out_of_range_are_named() {
     let base = SamplerOptions::greedy();
     let cases = [
         ("temperature", SamplerOptions { temperature: -0.1, ..base.clone() }),
+        ("temperature", SamplerOptions { temperature: 1e-6, ..base.clone() }),
         ("temperature", SamplerOptions { temperature: f32::NAN, ..base.clone() }),
         ("top_p", SamplerOptions { top_p: 0.0, ..base.clone() }),
         ("min_p", SamplerOptions { min_p: 1.0, ..base.clone() }),
