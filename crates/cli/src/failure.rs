@@ -11,6 +11,9 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
+use shakti_checkpoint::CheckpointError;
+use shakti_quant::QuantError;
+
 /// How the process ends when a command fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -38,7 +41,19 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         let error = error.into();
         let io_kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
         let exit = if io_kind.is_none_or(is_about_the_input) { Exit::BadInput } else { Exit::Internal };
-        Self { error, exit, hints: Vec::new() }
+        let hints = error.chain().find_map(known_hint).into_iter().map(str::to_owned).collect();
+        Self { error, exit, hints }
+    }
+}
+
+/// What to do about errors that mean the same in every command.
+fn known_hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    match (cause.downcast_ref::<CheckpointError>(), cause.downcast_ref::<QuantError>()) {
+        (Some(CheckpointError::AlreadyExists { .. }), _) => {
+            Some("choose another output, or replace it with --force")
+        }
+        (_, Some(QuantError::AlreadyQuantized { .. })) => Some("--allow-requantize accepts it"),
+        _ => None,
     }
 }
 

@@ -125,9 +125,9 @@ impl Sampler {
 /// Scores that are looked at together; most hold nothing above the bar, and are left after one vector comparison.
 const LOOK: usize = 64;
 
-/// Calls `take` with id and score wherever the score is above the bar; `take` returns the new bar.
-fn above(scores: &[f32], bar: f32, mut take: impl FnMut(u32, f32) -> f32) {
-    let mut bar = bar;
+/// Calls `take` with id and score wherever the score is above the bar, at first none; `take` returns the new bar.
+fn above(scores: &[f32], mut take: impl FnMut(u32, f32) -> f32) {
+    let mut bar = f32::NEG_INFINITY;
     for (index, look) in scores.chunks(LOOK).enumerate() {
         if look.iter().fold(false, |any, score| any | (*score > bar)) {
             for (offset, &score) in look.iter().enumerate() {
@@ -142,7 +142,7 @@ fn above(scores: &[f32], bar: f32, mut take: impl FnMut(u32, f32) -> f32) {
 /// The id of the highest score; ties go to the lower id.
 pub fn argmax(scores: &[f32]) -> u32 {
     let mut best = 0;
-    above(scores, f32::NEG_INFINITY, |id, score| {
+    above(scores, |id, score| {
         best = id;
         score
     });
@@ -179,7 +179,7 @@ fn collect_top_k(candidates: &mut Vec<Candidate>, scores: &[f32], k: usize) {
     };
     // Ids ascend, so what only equals the k-th best ranks below it.
     let mut bar = f32::NEG_INFINITY;
-    above(scores, f32::NEG_INFINITY, |id, logit| {
+    above(scores, |id, logit| {
         candidates.push(Candidate { id, logit });
         if candidates.len() == 2 * k {
             bar = keep_best(candidates);

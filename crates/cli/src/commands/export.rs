@@ -9,7 +9,7 @@ use shakti_checkpoint::{FolderContents, ModelFile, Overwrite, PlainModel, Tokeni
 use shakti_kernels::blocks::DType;
 
 use super::quantize::{Request, write_gguf};
-use crate::failure::{Failure, FailureExt};
+use crate::failure::Failure;
 use crate::settings::Settings;
 
 /// Write a model for Transformers (hf) or llama.cpp (gguf)
@@ -90,7 +90,6 @@ fn to_folder(args: &ExportArgs, source: &ModelFile, overwrite: Overwrite) -> Res
         others: Vec::new(),
     };
     let plain = PlainModel::new(source.config(), source)?;
-    write_folder(&args.out, overwrite, plain.config(), &plain, dtype, &contents)
-        .hint("--force replaces an existing folder")?;
+    write_folder(&args.out, overwrite, plain.config(), &plain, dtype, &contents)?;
     Ok(plain.warnings())
 }

@@ -87,8 +87,7 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
     let cpu = settings.cpu();
     let source = ModelFile::open(&args.input)?;
     let request = Request { kind, embedding, allow_requantize: args.allow_requantize };
-    let made = write_gguf(&cpu, &source, &request, (&args.out, overwrite))
-        .hint("--force replaces an existing file, --allow-requantize accepts a quantized input")?;
+    let made = write_gguf(&cpu, &source, &request, (&args.out, overwrite))?;
     let before = loss_on(&args.input, &cpu, &sample)?;
     let after = loss_on(&args.out, &cpu, &sample)?;
     for warning in &made.export.warnings {

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use shakti_checkpoint::Overwrite;
 use shakti_checkpoint::files::{create_folder, write_file};
+use shakti_checkpoint::{CheckpointError, Overwrite};
 use shakti_data::{DataError, ReaderSettings, RecordReader};
 use shakti_tokenizer::{TrainOptions, train};
 
@@ -98,10 +98,10 @@ struct TrainReport {
 }
 
 fn run_train(args: &TrainArgs, settings: &Settings) -> Result<(), Failure> {
-    if !args.force && args.out.join("tokenizer.json").exists() {
-        let failure =
-            Failure::bad_input(format!("{}: output exists", args.out.join("tokenizer.json").display()));
-        return Err(failure.hint("choose another folder, or replace it with --force"));
+    let tokenizer_file = args.out.join("tokenizer.json");
+    if !args.force && tokenizer_file.exists() {
+        // Said before the work, not after it.
+        return Err(CheckpointError::AlreadyExists { path: tokenizer_file }.into());
     }
     let options = TrainOptions { vocab_size: args.vocab_size, min_frequency: args.min_frequency };
     let failed = Mutex::new(None);
@@ -134,8 +134,7 @@ fn run_train(args: &TrainArgs, settings: &Settings) -> Result<(), Failure> {
     create_folder(&args.out)?;
     for (name, text) in files.files() {
         let path = args.out.join(name);
-        write_file(&path, text.as_bytes(), overwrite)
-            .hint("choose another folder, or replace it with --force")?;
+        write_file(&path, text.as_bytes(), overwrite)?;
         report.files.push(path.display().to_string());
     }
     let text = format!(

@@ -3,6 +3,7 @@
 mod bad_input;
 mod chat;
 mod common;
+mod convert;
 mod data;
 mod generate;
 mod model_info;

@@ -4,9 +4,29 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::common::{arg, command, fixture, model};
+
+/// A recipe of two steps on a few sentences.
+fn recipe() -> PathBuf {
+    let folder = fixture().join("offline");
+    fs::create_dir_all(&folder).expect("a folder");
+    let text: String =
+        (0..60).map(|n| format!("{{\"text\": \"Case {n}: the lungs take up air.\"}}\n")).collect();
+    fs::write(folder.join("text.jsonl"), text).expect("a file");
+    let at = folder.display();
+    let recipe = format!(
+        "[model]\nconfig = '{at}/config.json'\n\n[tokenizer.train]\nvocab_size = 280\n\n[data]\n\
+         sources = [{{ path = '{at}/text.jsonl' }}]\n\n[train]\nstage = 'pretrain'\nsequence_length = 32\n\
+         batch_tokens = 64\nmicro_batch_tokens = 64\nsteps = 2\npeak_learning_rate = 1e-3\n\n\
+         [output]\ndir = '{at}/run'\n"
+    );
+    fs::copy(model().join("config.json"), folder.join("config.json")).expect("a configuration");
+    fs::write(folder.join("recipe.toml"), recipe).expect("a recipe");
+    folder.join("recipe.toml")
+}
 
 /// Runs a command in a network namespace without interfaces, where the system allows one.
 fn offline(args: &[&str]) -> Option<std::process::Output> {
@@ -23,14 +43,20 @@ fn offline(args: &[&str]) -> Option<std::process::Output> {
 
 #[test]
 fn every_command_passes_without_network_interfaces() {
-    let (model, text, out) = (model(), fixture().join("text.txt"), fixture().join("offline-vocabulary"));
-    let (model, text, out) = (arg(&model), arg(&text), arg(&out));
-    let commands: [&[&str]; 8] = [
+    let (model, text) = (model(), fixture().join("text.txt"));
+    let out = |name: &str| fixture().join("offline").join(name);
+    let (vocabulary, quantized, exported) = (out("vocabulary"), out("quantized.gguf"), out("exported"));
+    let recipe = recipe();
+    let (model, text) = (arg(&model), arg(&text));
+    let commands: [&[&str]; 11] = [
+        &["train", "pretrain", arg(&recipe)],
+        &["quantize", model, arg(&quantized), "--type", "q4_0"],
+        &["export", model, arg(&exported), "--to", "hf"],
         &["generate", model, "-p", "Asthma", "-n", "4"],
         &["chat", model],
         &["model", "info", "shakti-nano"],
         &["perplexity", "-m", model, text],
-        &["tokenizer", "train", text, "-o", out, "--vocab-size", "280"],
+        &["tokenizer", "train", text, "-o", arg(&vocabulary), "--vocab-size", "280"],
         &["tokenizer", "encode", "-m", model, "Asthma"],
         &["tokenizer", "decode", "-m", model, "20"],
         &["data", "inspect", text],

@@ -9,7 +9,12 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn every_commands_help_has_an_example() {
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 13] = [
+        &["quickstart"],
+        &["train", "pretrain"],
+        &["train", "sft"],
+        &["quantize"],
+        &["export"],
         &["generate"],
         &["chat"],
         &["model", "info"],
