@@ -186,6 +186,28 @@ fn several_weights_at_once_equal_one_by_one() {
     }
 }
 
+/// Rows so long that the activations are cut into several parts, with several weights in one parallel region.
+#[test]
+fn parts_of_rows_and_panels_fill_the_whole_output() {
+    let (m, cols) = (60, 8192);
+    let mut numbers = Numbers(9);
+    let weights = [(DType::Q4_0, 40), (DType::Q8_0, 70)].map(|(dtype, rows)| {
+        PackedMatrix::pack(dtype, rows, cols, &stored(dtype, [rows, cols], &mut numbers)).unwrap()
+    });
+    let x = numbers.take(m * cols);
+    // The plain loops take these sizes too slowly.
+    for set in KernelSet::available().iter().filter(|set| set.name() != "scalar") {
+        let cpu = Cpu::new(set, 2);
+        let mut together = weights.each_ref().map(|w| vec![f32::NAN; m * w.rows()]);
+        let mut outputs: Vec<_> = together.iter_mut().map(Vec::as_mut_slice).zip(&weights).collect();
+        cpu.matmul_packed_many(&mut outputs, &x);
+        for (w, y) in weights.iter().zip(&together) {
+            let alone: Vec<f32> = x.chunks_exact(cols).flat_map(|row| multiply(&cpu, row, w)).collect();
+            assert_eq!(bits(y), bits(&alone), "{}, {w:?}", set.name());
+        }
+    }
+}
+
 /// Bytes that no quantizer writes: all ones, all zeros, -128 in 8 bits, scales of any sign, size, infinity and NaN.
 #[test]
 fn extreme_bytes_give_the_bits_of_scalar() {
