@@ -37,7 +37,7 @@ pub struct QuickstartArgs {
     #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
     out: PathBuf,
     /// Minutes of training, both stages together; the whole takes about a minute and a half more
-    #[arg(long, value_name = "MINUTES", default_value_t = 3.6)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 4.2)]
     minutes: f64,
     /// Replace what an earlier quickstart wrote into the folder
     #[arg(long)]

@@ -20,7 +20,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn new(output: Output) -> Self {
+    pub fn new(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8 output");
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

@@ -9,6 +9,7 @@ mod generate;
 mod model_info;
 mod perplexity;
 mod privacy;
+mod quickstart;
 mod tokenizer;
 mod train;
 mod usage;

@@ -29,7 +29,7 @@ fn recipe() -> PathBuf {
 }
 
 /// Runs a command in a network namespace without interfaces, where the system allows one.
-fn offline(args: &[&str]) -> Option<std::process::Output> {
+pub fn offline(args: &[&str]) -> Option<std::process::Output> {
     let binary = env!("CARGO_BIN_EXE_shakti");
     // As root a namespace of its own is enough; others need a user namespace around it.
     let ways = [&["--net"][..], &["--user", "--map-root-user", "--net"]];

@@ -63,6 +63,8 @@ fn nano() -> ModelConfig {
     config.vocab_size = 4096;
     config.max_position_embeddings = 1024;
     config.sliding_window = 256;
+    // 1 / sqrt(hidden_size): in runs of a million tokens, 0.02 was 0.14 nats behind after 300 steps (docs/experiments.md).
+    config.initializer_range = 0.0625;
     config.layer_types = [LayerType::SlidingAttention, LayerType::BlockSparseAttention].repeat(3);
     config
 }

@@ -20,9 +20,9 @@ const TEXT_IDS: usize = 32_768;
 /// Held-out answers whose loss is measured.
 const ANSWERS: usize = 300;
 /// Held-out questions that are answered.
-const QUESTIONS: usize = 100;
+const QUESTIONS: usize = 80;
 /// Most new ids of an answer; references have up to 600 characters.
-const ANSWER_IDS: usize = 128;
+const ANSWER_IDS: usize = 96;
 
 /// Results for one model.
 #[derive(Debug, Serialize)]
@@ -35,6 +35,8 @@ pub struct Measurement {
     pub overlap: Option<AnswerScores>,
     /// Bits per byte of answers minus those of the bigram model, paired.
     pub against_bigram: Estimate,
+    /// Bits per byte of texts minus those of the bigram model, paired.
+    pub against_bigram_text: Estimate,
     /// Token F1 minus that of the nearest training answer, paired.
     pub against_nearest: Option<Estimate>,
 }
@@ -123,6 +125,7 @@ impl<'a> Measured<'a> {
             answers: LossReport::new(&answers, recipes::SEED)?,
             overlap: items.as_ref().map(|items| AnswerScores::new(items, recipes::SEED)).transpose()?,
             against_bigram: loss_difference(&answers, &self.bigram_answers, recipes::SEED),
+            against_bigram_text: loss_difference(&text, &self.bigram_text, recipes::SEED),
             against_nearest: items.map(|items| {
                 let f1 = |items: &[ItemScores]| items.iter().map(|item| item.token_f1).collect::<Vec<_>>();
                 mean_difference(&f1(&items), &f1(&self.nearest), recipes::SEED)

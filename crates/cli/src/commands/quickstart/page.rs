@@ -58,7 +58,7 @@ fn build(summary: &Summary, held_out: &HeldOut, logs: &[Vec<LogLine>; 2]) -> Rep
     report.paragraph(
         "Everything below was computed on this machine by this run. A model of 5.7 million parameters trained for a few \
          minutes learns the language and the tone of its sources; it knows few facts and makes up others. It is an \
-         example of the chain, **not medical advice**.",
+         example of the chain, not medical advice.",
     );
     report.heading("What was beaten and what was not");
     for line in verdicts(summary) {
@@ -146,11 +146,13 @@ fn verdicts(summary: &Summary) -> Vec<String> {
         let bigram = verdict(&stage.measured.against_bigram, -1.0);
         let nearest =
             stage.measured.against_nearest.as_ref().map_or("was not compared with", |gap| verdict(gap, 1.0));
+        let text = verdict(&stage.measured.against_bigram_text, -1.0);
         lines.push(format!(
-            "{}: {bigram} the bigram model on answers ({:+.3} bits per byte), {nearest} the nearest training answer \
-             (F1 {:+.3})",
+            "{}: {bigram} the bigram model on answers ({:+.3} bits per byte), {text} it on texts ({:+.3}), {nearest} the \
+             nearest training answer (F1 {:+.3})",
             stage.name,
             stage.measured.against_bigram.value,
+            stage.measured.against_bigram_text.value,
             stage.measured.against_nearest.map_or(0.0, |gap| gap.value),
         ));
     }

@@ -20,9 +20,9 @@ const PRETRAIN_SHARE: f64 = 0.72;
 pub fn pretrain(out: &Path, files: &Files, minutes: f64) -> Recipe {
     recipe(&format!(
         "{}\n[model]\npreset = \"shakti-nano\"\n\n[tokenizer.train]\nvocab_size = 4096\n\n\
-         [train]\nstage = \"pretrain\"\nminutes = {}\nsequence_length = 256\nbatch_tokens = 2048\n\
-         peak_learning_rate = 3e-3\nschedule = \"cosine\"\nwarmup_share = 0.05\nmin_learning_rate_share = 0.05\n\
-         validate_every = 50\nvalidation_tokens = 16384\nseed = {SEED}\n\n[output]\ndir = {}\n",
+         [train]\nstage = \"pretrain\"\nminutes = {}\nsequence_length = 256\nbatch_tokens = 1024\n\
+         peak_learning_rate = 1.5e-3\nschedule = \"cosine\"\nwarmup_share = 0.05\nmin_learning_rate_share = 0.05\n\
+         validate_every = 100\nvalidation_tokens = 16384\nseed = {SEED}\n\n[output]\ndir = {}\n",
         data(&[&files.text, &files.questions], &[]),
         minutes * PRETRAIN_SHARE,
         quoted(&out.join("pretrain")),
@@ -33,9 +33,9 @@ pub fn pretrain(out: &Path, files: &Files, minutes: f64) -> Recipe {
 pub fn sft(out: &Path, files: &Files, from: &Path, minutes: f64) -> Recipe {
     recipe(&format!(
         "{}\n[model]\nfrom = {}\n\n\
-         [train]\nstage = \"sft\"\nminutes = {}\nsequence_length = 256\nbatch_tokens = 2048\n\
-         peak_learning_rate = 1e-3\nschedule = \"cosine\"\nwarmup_share = 0.05\nmin_learning_rate_share = 0.05\n\
-         validate_every = 50\nvalidation_tokens = 16384\nseed = {SEED}\n\n[output]\ndir = {}\n",
+         [train]\nstage = \"sft\"\nminutes = {}\nsequence_length = 256\nbatch_tokens = 1024\n\
+         peak_learning_rate = 7e-4\nschedule = \"cosine\"\nwarmup_share = 0.05\nmin_learning_rate_share = 0.05\n\
+         validate_every = 100\nvalidation_tokens = 16384\nseed = {SEED}\n\n[output]\ndir = {}\n",
         data(&[&files.questions], &[&files.text]),
         quoted(from),
         minutes * (1.0 - PRETRAIN_SHARE),
