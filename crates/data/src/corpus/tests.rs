@@ -310,3 +310,29 @@ fn grams_do_not_cross_messages() {
         assert!(pair.records_touching > 0 && pair.records_touching < pair.records, "{pair:?}");
     }
 }
+
+#[test]
+fn case_and_punctuation_do_not_hide_an_overlap() {
+    let mut text = String::new();
+    for pair in 0..150 {
+        let words = unique_words(&format!("pair{pair}word"), 13);
+        text += &text_line(words.trim(), &format!("{pair}"));
+        text += &text_line(&words.to_uppercase().replace(' ', ", "), &format!("{pair} again"));
+    }
+    let Files(_dir, paths) = files(&[text]);
+    let corpus = Corpus::scan(&paths, &halves(4)).unwrap();
+    let documents = |split| -> BTreeSet<String> {
+        corpus.records(split, None).map(|record| record.unwrap().source_documents[0].clone()).collect()
+    };
+    for pair in corpus.overlap().unwrap().pairs {
+        let others = documents(pair.against);
+        let twin = |document: &String| match document.strip_suffix(" again") {
+            Some(first) => first.to_owned(),
+            None => format!("{document} again"),
+        };
+        let expected =
+            documents(pair.held_out).iter().filter(|document| others.contains(&twin(document))).count();
+        assert_eq!((pair.records_touching, pair.records_half_shared), (expected, expected));
+        assert!(expected > 10, "{pair:?}");
+    }
+}
