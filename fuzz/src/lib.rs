@@ -71,23 +71,32 @@ impl Target<'_> {
     }
 
     fn run_limited(&self) {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let folder = scratch_folder();
+        let file = folder.path().join("round");
         let program = std::env::current_exe().expect("this test program");
         let limit = format!("ulimit -v {} && exec \"$0\" --exact --nocapture \"$1\"", MEMORY_LIMIT >> 10);
         let output = Command::new("sh")
             .args(["-c", &limit])
             .args([program.as_os_str(), self.test.as_ref()])
-            .env(INSIDE, file.path())
+            .env(INSIDE, &file)
             .env("MALLOC_ARENA_MAX", "1")
             .output()
             .expect("a shell");
         let text = String::from_utf8_lossy(&output.stdout);
         text.lines().filter(|line| line.starts_with("fuzz: ")).for_each(|line| println!("{line}"));
-        let round = std::fs::read_to_string(file.path()).unwrap_or_default();
+        let round = std::fs::read_to_string(&file).unwrap_or_default();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: round {round}: {}\n{errors}", self.test, output.status);
         assert!(text.contains(&format!("fuzz: {}: ", self.test)), "no test is called {}", self.test);
     }
+}
+
+/// A folder for files that live as long as one input; in memory where the system offers that.
+///
+/// # Panics
+/// If none can be made.
+pub fn scratch_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder")
 }
 
 fn seconds() -> Option<Duration> {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use shakti_data::{ReaderSettings, RecordReader};
-use shakti_fuzz::Target;
+use shakti_fuzz::{Target, scratch_folder};
 
 use crate::{JSON_WORDS, file};
 
@@ -12,10 +12,12 @@ const RECORDS: &str = r#"{"messages":[{"role":"system","content":"s"},{"role":"u
 "#;
 
 fn runs(test: &str, name: &str, seeds: Vec<Vec<u8>>, words: &[&str]) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = scratch_folder();
     let settings = ReaderSettings { max_record_bytes: 1 << 20, ..Default::default() };
     Target { test, seeds, words, rounds: 3_000 }.run(|bytes| {
-        let Ok(reader) = RecordReader::open(&file(&folder, name, bytes), &settings) else { return false };
+        let Ok(reader) = RecordReader::open(&file(folder.path(), name, bytes), &settings) else {
+            return false;
+        };
         reader.take(10_000).all(|record| record.is_ok())
     });
 }

@@ -1,8 +1,10 @@
 //! One fuzz target per parser.
 
+mod checkpoint;
 mod data;
 mod gguf;
 mod model_config;
+mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
@@ -37,8 +39,8 @@ fn golden(path: &str) -> Vec<u8> {
 }
 
 /// A file for parsers that only read files; each target has its own.
-fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
-    let path = folder.path().join(name);
+fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
     std::fs::write(&path, bytes).expect("writing the input");
     path
 }

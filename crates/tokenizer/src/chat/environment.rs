@@ -113,17 +113,18 @@ fn mark_generation_blocks(source: &str) -> (String, bool) {
     let mut rest = source;
     let mut has_blocks = false;
     while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else { break };
-        let tag = &rest[start + 2..start + len];
+        let (before, inside) = rest.split_at(start + 2);
+        let Some(len) = inside.find("%}") else { break };
+        let tag = &inside[..len];
         let name = tag.trim_matches(['-', '+']).trim();
-        text.push_str(&rest[..start + 2]);
+        text.push_str(before);
         match name {
             "generation" => text.push_str(&tag.replace("generation", "filter generation_marks")),
             "endgeneration" => text.push_str(&tag.replace("endgeneration", "endfilter")),
             _ => text.push_str(tag),
         }
         has_blocks |= name == "generation";
-        rest = &rest[start + len..];
+        rest = &inside[len..];
     }
     text.push_str(rest);
     (text, has_blocks)
@@ -354,5 +355,6 @@ mod tests {
         assert_eq!(text, "a{%- filter generation_marks -%}b{% endfilter %}{% if x %}");
         assert!(has);
         assert!(!mark_generation_blocks("{{ generation }}{% set generation = 1 %}").1);
+        assert_eq!(mark_generation_blocks("a{%}b"), ("a{%}b".to_owned(), false));
     }
 }
