@@ -1,6 +1,6 @@
 //! Model files: safetensors, and GGUF as a model.
 
-use shakti_checkpoint::GgufModel;
+use shakti_checkpoint::{MANIFEST_FILE, ModelFile, verify_manifest, write_manifest};
 use shakti_checkpoint::safetensors::SafetensorsFile;
 use shakti_fuzz::{Target, scratch_folder};
 
@@ -27,7 +27,25 @@ fn gguf_model() {
     let seeds = vec![golden("gguf/spm_q4_0.gguf"), golden("gguf/bpe_q4_k_m.gguf")];
     let words = ["llama.block_count", "llama.attention.head_count", "token_embd.weight", "\u{0}"];
     Target { test: "checkpoint::gguf_model", seeds, words: &words, rounds: 2_000 }.run(|bytes| {
-        let Ok(model) = GgufModel::open(file(folder.path(), "a.gguf", bytes)) else { return false };
+        let Ok(model) = ModelFile::open(file(folder.path(), "a.gguf", bytes)) else { return false };
+        let Ok(tokenizer) = model.read_tokenizer() else { return false };
+        let mut ids = Vec::new();
+        tokenizer.encode("The heart \u{939} \u{1f600}", &mut ids);
+        tokenizer.decode(&ids);
         model.chat_template().is_ok() && model.weight_bytes() > 0
+    });
+}
+
+#[test]
+fn checksums() {
+    let folder = scratch_folder();
+    file(folder.path(), "a", b"some bytes");
+    file(folder.path(), "b", b"others");
+    write_manifest(folder.path()).expect("checksums");
+    let seeds = vec![std::fs::read(folder.path().join(MANIFEST_FILE)).expect("the file of checksums")];
+    let words = ["../a", "/", "\n", "  a", "  c"];
+    Target { test: "checkpoint::checksums", seeds, words: &words, rounds: 1_000 }.run(|bytes| {
+        file(folder.path(), MANIFEST_FILE, bytes);
+        verify_manifest(folder.path()).is_ok()
     });
 }

@@ -4,6 +4,7 @@ mod checkpoint;
 mod data;
 mod gguf;
 mod model_config;
+mod recipe;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
