@@ -1,4 +1,6 @@
 //! What the measuring programs share: medians, memory, the machine, random ids.
+//!
+//! The programs themselves are in `src/bin`; `README.md` says what each measures and against which peer.
 
 use std::time::Instant;
 

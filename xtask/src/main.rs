@@ -1,5 +1,6 @@
 //! `cargo xtask`: checks that the tree keeps the rules of the house, and the long versions of its tests.
 
+mod soak;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -13,11 +14,14 @@ use clap::Parser;
 enum Command {
     /// Check crate levels, file budgets, module docs, `unsafe`, printing, dependencies (also a test of this crate)
     Tidy,
+    /// Kill a training run at random moments, fuzz every parser; write a dated record into bench/record
+    Soak(soak::SoakArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Tidy => tidy::run(&workspace_root()),
+        Command::Soak(args) => soak::run(&workspace_root(), &args),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -64,7 +64,14 @@ impl KvCache {
     pub fn new(config: &ModelConfig, mode: CacheMode, max_chunk: usize) -> Self {
         let layers =
             (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, mode, max_chunk));
-        Self { layers: layers.collect(), mode, position: 0, furthest: 0, max_chunk, head_dim: config.head_dim }
+        Self {
+            layers: layers.collect(),
+            mode,
+            position: 0,
+            furthest: 0,
+            max_chunk,
+            head_dim: config.head_dim,
+        }
     }
 
     /// Tokens seen so far.
@@ -98,9 +105,14 @@ impl KvCache {
     /// # Errors
     /// A ring that has overwritten earlier tokens cannot go back.
     pub fn truncate(&mut self, position: usize) -> Result<(), ModelError> {
-        let earliest = self.layers.iter().map(|layer| layer.earliest_return(self.furthest)).max().unwrap_or(0);
+        let earliest =
+            self.layers.iter().map(|layer| layer.earliest_return(self.furthest)).max().unwrap_or(0);
         if position > self.position || (position < earliest && position != 0) {
-            return Err(ModelError::bad("cache position", format!("{earliest} to {}", self.position), position));
+            return Err(ModelError::bad(
+                "cache position",
+                format!("{earliest} to {}", self.position),
+                position,
+            ));
         }
         if position == 0 {
             self.clear();

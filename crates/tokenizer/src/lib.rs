@@ -1,4 +1,7 @@
 //! Text to ids and back, tokenizer training, chat templates rendered to ids and loss mask.
+//!
+//! [`Tokenizer`] opens `tokenizer.json` or the vocabulary of a GGUF file and builds its tables on first need;
+//! [`ChatTemplate`] turns a conversation into ids and mask by one function for training, evaluation and chat.
 
 mod added;
 mod assemble;

@@ -1,7 +1,7 @@
 //! Model files: safetensors, and GGUF as a model.
 
-use shakti_checkpoint::{MANIFEST_FILE, ModelFile, verify_manifest, write_manifest};
 use shakti_checkpoint::safetensors::SafetensorsFile;
+use shakti_checkpoint::{MANIFEST_FILE, ModelFile, verify_manifest, write_manifest};
 use shakti_fuzz::{Target, scratch_folder};
 
 use crate::{JSON_WORDS, file, golden};

@@ -10,7 +10,7 @@ const CRATE_DOC_LINES: usize = 2;
 /// Where `unsafe` may stand: files whose path begins so.
 const UNSAFE: [&str; 2] = ["crates/kernels/", "crates/gguf/src/file_map.rs"];
 /// Where output may be printed: paths that begin so; besides tests and examples.
-const PRINTS: [&str; 3] = ["crates/cli/", "xtask/", "bench/"];
+const PRINTS: [&str; 4] = ["crates/cli/", "xtask/", "bench/", "fuzz/"];
 
 /// Checks one file against every rule.
 pub fn check(source: &Source) -> Vec<Problem> {
