@@ -51,6 +51,8 @@ pub fn plain_config() -> ModelConfig {
     config.bos_token_id = Some(0);
     config.eos_token_ids = vec![1, 6];
     config.pad_token_id = Some(2);
+    // Only training asks for it, and GGUF has no key for it.
+    config.initializer_range = 0.02;
     config
 }
 
