@@ -11,7 +11,7 @@ use shakti_quant::{FileType, QuantizedModel, plan};
 #[test]
 fn blocks_in_memory_and_the_exported_file_have_the_same_loss() {
     let mut config = preset("shakti-nano").unwrap();
-    (config.num_hidden_layers, config.vocab_size) = (2, 320);
+    (config.num_hidden_layers, config.vocab_size) = (2, 300);
     config.num_kv_heads = vec![4, 2];
     config.layer_types.truncate(2);
     config.initializer_range = 0.1;
@@ -20,7 +20,7 @@ fn blocks_in_memory_and_the_exported_file_have_the_same_loss() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/gguf/bpe_q4_k_m.gguf");
     let vocabulary = ModelFile::open(golden).unwrap();
     let TokenizerSource::Gguf(vocabulary) = vocabulary.tokenizer() else { unreachable!("a GGUF file") };
-    let ids: Vec<u32> = (0..300).map(|index| (index * 7919 + index * index) % 320).collect();
+    let ids: Vec<u32> = (0..64).map(|index| (index * 7919 + index * index) % 300).collect();
     let windows = [ScoredWindow { ids: &ids, scored_from: 1 }];
     let folder = tempfile::tempdir().unwrap();
     for set in KernelSet::available() {
