@@ -15,15 +15,18 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The first `bytes` or so of every corpus beside the repository; none, with a message, where there is no such data.
+/// The first `bytes` or so of the repository's own text and of every corpus beside the repository, where there are any.
 pub fn corpora(bytes: usize) -> Vec<String> {
     let folder = workspace().join("../shared/data/corpus");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: no corpus in {}", folder.display());
-        return Vec::new();
+    let mut paths: Vec<PathBuf> = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => {
+            eprintln!("no corpus in {}: the repository's own text alone", folder.display());
+            Vec::new()
+        }
     };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.to_string_lossy().ends_with(".jsonl.zst"));
+    paths.push(workspace().join("data/quickstart/medical_text.jsonl.zst"));
     paths.sort();
     let mut texts = Vec::new();
     for path in paths {
