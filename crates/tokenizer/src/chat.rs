@@ -87,7 +87,7 @@ impl ChatTemplate {
         }
     }
 
-    /// The template that came with `tokenizer`, or ours if it has none.
+    /// The template that came with `tokenizer`, or ours if it has none. Ours renders only with our control tokens.
     pub fn of(tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
         Self::new(tokenizer.chat_template().unwrap_or(crate::DEFAULT_CHAT_TEMPLATE))
     }
@@ -112,6 +112,7 @@ impl ChatTemplate {
                 return Err(message_error(index, why));
             }
         }
+        self.check_vocabulary(tokenizer)?;
         let layout = self.layout(tokenizer, messages, add_generation_prompt)?;
         let answers = match self.answers(tokenizer, messages, add_generation_prompt, &layout) {
             Err(_) if add_generation_prompt => Vec::new(),
@@ -122,6 +123,19 @@ impl ChatTemplate {
             check_mask(&rendered)?;
         }
         Ok(rendered)
+    }
+
+    /// Our own template means something only to vocabularies with our control tokens.
+    fn check_vocabulary(&self, tokenizer: &Tokenizer) -> Result<(), TokenizerError> {
+        let missing = |name: &&&str| tokenizer.added_id(name).is_none_or(|id| !tokenizer.is_special(id));
+        match ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"].iter().find(missing) {
+            Some(name) if self.engine.source() == crate::DEFAULT_CHAT_TEMPLATE => {
+                let why =
+                    format!("the model has no chat template, and its vocabulary no {name} for the usual one");
+                Err(TokenizerError::new(ErrorKind::Template(why), "chat template"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Renders and finds the template's control tokens.

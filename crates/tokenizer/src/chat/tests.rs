@@ -197,6 +197,11 @@ fn roles_and_template_errors_are_named() {
     assert!(error.to_string().starts_with("messages[0]: no such role: \"end\""), "{error}");
     let error = ChatTemplate::shakti().render(&tokenizer, &[Message::new("tool", "x")], true).unwrap_err();
     assert_eq!(error.to_string(), "chat template, line 1: no such role: tool");
+    let bare = train(["abc"].iter(), &TrainOptions { vocab_size: 263, min_frequency: 1 }).unwrap();
+    let bare = bare.tokenizer_json.replace("<|end|>", "<|eot|>");
+    let bare = Tokenizer::from_tokenizer_json(&bare).unwrap();
+    let error = ChatTemplate::of(&bare).unwrap().render(&bare, &conversation(), false).unwrap_err();
+    assert!(error.to_string().starts_with("chat template: the model has no chat template"), "{error}");
     let error = ChatTemplate::new("{% for %}").unwrap_err();
     assert!(error.to_string().starts_with("chat template, line 1"), "{error}");
 }
