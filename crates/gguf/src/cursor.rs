@@ -25,16 +25,19 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `len` bytes, or an error that allocates nothing of what was asked for.
+    #[inline]
     pub(crate) fn take(&mut self, len: u64) -> Result<&'a [u8], GgufError> {
         let rest = &self.bytes[self.at..];
         let taken = usize::try_from(len).ok().and_then(|len| rest.get(..len));
-        let Some(taken) = taken else {
-            let (expected, found) = (format!("{len} more bytes"), format!("{} before the end", rest.len()));
-            let error = GgufError::new(GgufErrorKind::Truncated, Place::Header, expected, found);
-            return Err(error.at_offset(self.offset()));
-        };
+        let Some(taken) = taken else { return Err(self.truncated(len)) };
         self.at += taken.len();
         Ok(taken)
+    }
+
+    #[cold]
+    fn truncated(&self, len: u64) -> GgufError {
+        let (expected, found) = (format!("{len} more bytes"), format!("{} before the end", self.remaining()));
+        GgufError::new(GgufErrorKind::Truncated, Place::Header, expected, found).at_offset(self.offset())
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {

@@ -1,7 +1,5 @@
 //! From the tokens and merges that a file lists to a vocabulary: what both file formats have in common.
 
-use std::borrow::Cow;
-
 use crate::bytes::unspell;
 use crate::error::TokenizerError;
 use crate::model::SPACE_MARK;
@@ -17,9 +15,9 @@ pub(crate) enum Spelling {
 }
 
 /// A token as a file lists it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Listed<'f> {
-    pub text: Cow<'f, str>,
+    pub text: &'f str,
     pub kind: TokenKind,
     /// The token belongs to the model, not only to the list of added tokens.
     pub is_in_model: bool,
@@ -33,27 +31,23 @@ pub(crate) fn byte_token(text: &str) -> Option<u8> {
 }
 
 /// Builds the vocabulary of `tokens`, listed by id; `field` names them in errors.
-pub(crate) fn vocabulary(
+pub(crate) fn vocabulary<'f>(
     spelling: Spelling,
-    tokens: &[Listed<'_>],
+    tokens: impl ExactSizeIterator<Item = Listed<'f>> + Clone,
     field: &str,
 ) -> Result<Vocab, TokenizerError> {
-    let bytes = tokens.iter().map(|token| token.text.len()).sum();
+    let bytes = tokens.clone().map(|token| token.text.len()).sum();
     let mut vocab = Vocab::with_capacity(tokens.len(), bytes);
-    let mut buffer = Vec::new();
-    for (id, token) in tokens.iter().enumerate() {
+    for (id, token) in tokens.enumerate() {
         let place = || format!("{field}[{id}] {:?}", token.text);
-        buffer.clear();
-        let entry = decode_token(spelling, token, &mut buffer)
-            .ok_or_else(|| TokenizerError::bad(place(), "byte token that names no byte"))?;
-        vocab.push(entry, place, |out| out.extend_from_slice(&buffer))?;
+        vocab.push(place, |out| decode_token(spelling, token, out))?;
     }
     Ok(vocab)
 }
 
 /// Appends the bytes that `token` stands for; `None` for a byte token that names no byte.
-fn decode_token(spelling: Spelling, token: &Listed<'_>, out: &mut Vec<u8>) -> Option<TokenEntry> {
-    let text = token.text.as_ref();
+fn decode_token(spelling: Spelling, token: Listed<'_>, out: &mut Vec<u8>) -> Option<TokenEntry> {
+    let text = token.text;
     let mut is_literal = false;
     match (token.kind, spelling) {
         (TokenKind::Byte, _) => out.push(byte_token(text)?),
@@ -65,7 +59,7 @@ fn decode_token(spelling: Spelling, token: &Listed<'_>, out: &mut Vec<u8>) -> Op
         }
         (TokenKind::Normal | TokenKind::UserDefined, Spelling::Spm) => {
             is_literal = text.contains(' ');
-            out.extend(text.replace(SPACE_MARK, " ").bytes());
+            push_unmarked(text, out);
         }
         (TokenKind::UserDefined, Spelling::ByteLevel) => {
             out.extend_from_slice(text.as_bytes());
@@ -78,15 +72,16 @@ fn decode_token(spelling: Spelling, token: &Listed<'_>, out: &mut Vec<u8>) -> Op
     Some(TokenEntry { kind: token.kind, is_literal, is_searched })
 }
 
-/// Builds the merge table. Merges of or into control tokens are left out: text never becomes one.
+/// Builds the list of merges from their number and texts. Merges of or into control tokens are left out: text never becomes one.
 pub(crate) fn merges<'f>(
     spelling: Spelling,
     vocab: &Vocab,
-    listed: impl ExactSizeIterator<Item = (&'f str, &'f str)>,
+    listed: (usize, impl Iterator<Item = (&'f str, &'f str)>),
     is_control: impl Fn(&str) -> bool,
     field: &str,
 ) -> Result<Merges, TokenizerError> {
-    let mut merges = Merges::with_capacity(listed.len());
+    let (count, listed) = listed;
+    let mut merges = Merges::with_capacity(count);
     let mut buffer = Vec::new();
     let mut expected = 0_u32;
     for (index, (left, right)) in listed.enumerate() {
@@ -124,7 +119,15 @@ fn find(spelling: Spelling, vocab: &Vocab, text: &str, buffer: &mut Vec<u8>) -> 
     match spelling {
         Spelling::ByteLevel if unspell(text, buffer) => {}
         Spelling::ByteLevel => return None,
-        Spelling::Spm => buffer.extend(text.replace(SPACE_MARK, " ").bytes()),
+        Spelling::Spm => push_unmarked(text, buffer),
     }
     vocab.find(&buffer[start..])
+}
+
+/// Appends `text` with spaces for U+2581.
+fn push_unmarked(text: &str, out: &mut Vec<u8>) {
+    for (index, part) in text.split(SPACE_MARK).enumerate() {
+        out.extend((index > 0).then_some(b' '));
+        out.extend_from_slice(part.as_bytes());
+    }
 }

@@ -37,14 +37,20 @@ pub(crate) fn spell(bytes: &[u8]) -> String {
 /// Appends the bytes `text` stands for; `false`, and nothing appended, if a character stands for none.
 pub(crate) fn unspell(text: &str, out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    for c in text.chars() {
+    let mut rest = text;
+    loop {
+        // most characters are ASCII and stand for themselves
+        let run = rest.bytes().position(|byte| !byte.is_ascii_graphic()).unwrap_or(rest.len());
+        out.extend_from_slice(&rest.as_bytes()[..run]);
+        let mut chars = rest[run..].chars();
+        let Some(c) = chars.next() else { return true };
         let Some(byte) = char_to_byte(c) else {
             out.truncate(start);
             return false;
         };
         out.push(byte);
+        rest = chars.as_str();
     }
-    true
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Vocabularies of GGUF files: reading `tokenizer.ggml.*` through a small trait, and listing what an exporter writes.
 
-use std::borrow::Cow;
-
 use crate::added::{AddedToken, AddedTokens};
 use crate::assemble::{Listed, Spelling, merges, vocabulary};
 use crate::bytes::spell;
@@ -70,11 +68,8 @@ impl Tokenizer {
         let kind = gguf.string(MODEL).ok_or_else(|| missing(MODEL))?;
         let texts = gguf.strings(TOKENS).ok_or_else(|| missing(TOKENS))?;
         let kinds = token_kinds(gguf, texts.len())?;
-        let listed: Vec<Listed<'_>> = texts
-            .iter()
-            .zip(&kinds)
-            .map(|(text, kind)| Listed { text: Cow::Borrowed(text), kind: *kind, is_in_model: true })
-            .collect();
+        let listed = texts.iter().zip(&kinds);
+        let listed = listed.map(|(&text, &kind)| Listed { text, kind, is_in_model: true });
         let (spelling, pre) = match kind {
             "gpt2" => {
                 let name = gguf.string(PRE).unwrap_or("default");
@@ -87,7 +82,7 @@ impl Tokenizer {
             "llama" => (Spelling::Spm, None),
             other => return Err(TokenizerError::unsupported(MODEL, format!("{other:?}"))),
         };
-        let vocab = vocabulary(spelling, &listed, TOKENS)?;
+        let vocab = vocabulary(spelling, listed, TOKENS)?;
         let added = added_tokens(&texts, &kinds);
         let model = match pre {
             Some(pre) => {
@@ -194,7 +189,7 @@ impl Tokenizer {
             }
             SpmRule::Merges(merges) => {
                 for (rank, &(left, right)) in merges.pairs().iter().enumerate().rev() {
-                    if let Some((_, id)) = merges.find(left, right) {
+                    if let Some((_, id)) = merges.table().find(left, right) {
                         scores[id as usize] = -(rank as f32);
                     }
                 }
@@ -248,7 +243,7 @@ fn read_merges(
     let cuts: Vec<(usize, usize)> = texts.iter().enumerate().map(pair).collect::<Result<_, _>>()?;
     let listed = cuts.iter().map(|&(at, index)| (&texts[index][..at], &texts[index][at + 1..]));
     let is_control = |text: &str| added.at(text.as_bytes(), true).is_some_and(|t| t.text == text);
-    merges(Spelling::ByteLevel, vocab, listed, is_control, MERGES)
+    merges(Spelling::ByteLevel, vocab, (texts.len(), listed), is_control, MERGES)
 }
 
 fn spm(gguf: &dyn GgufLookup, vocab: &crate::vocab::Vocab) -> Result<Spm, TokenizerError> {

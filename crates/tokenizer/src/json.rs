@@ -7,7 +7,6 @@
 mod parts;
 mod schema;
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use crate::added::{AddedToken, AddedTokens};
@@ -64,13 +63,13 @@ impl Tokenizer {
             Scheme::Spm { .. } => Spelling::Spm,
         };
         let tokens = list_tokens(&file, spelling)?;
-        let vocab = vocabulary(spelling, &tokens, "token")?;
+        let vocab = vocabulary(spelling, tokens.iter().copied(), "token")?;
         let added = added_tokens(&file)?;
         let is_control = |text: &str| added.at(text.as_bytes(), true).is_some_and(|t| t.text == text);
         let Some(listed) = &file.model.merges else {
             return Err(TokenizerError::new(ErrorKind::MissingField, "model.merges"));
         };
-        let listed = listed.0.iter().map(|(left, right)| (left.as_ref(), right.as_ref()));
+        let listed = (listed.len(), listed.pairs());
         let merges = merges(spelling, &vocab, listed, is_control, "model.merges")?;
         let model = match scheme {
             Scheme::ByteLevel { stages } => {
@@ -122,30 +121,30 @@ fn find_added(added: &AddedTokens, text: &str) -> Option<u32> {
 
 /// The tokens of the model and the added ones, by id.
 fn list_tokens<'f>(file: &'f File<'f>, spelling: Spelling) -> Result<Vec<Listed<'f>>, TokenizerError> {
-    let vocab = &file.model.vocab.0;
-    let ids = vocab.iter().map(|(_, id)| *id).chain(file.added_tokens.iter().map(|token| token.id));
-    let count = vocab.len() + file.added_tokens.len();
+    let vocab = &file.model.vocab;
+    let ids = vocab.ids.iter().copied().chain(file.added_tokens.iter().map(|token| token.id));
+    let count = vocab.ids.len() + file.added_tokens.len();
     let size = ids.max().map_or(0, |id| id as usize + 1);
     if size > count + MOST_HOLES {
         let why = format!("id {} is out of range for {count} tokens", size - 1);
         return Err(TokenizerError::bad("model.vocab", why));
     }
-    let hole = Listed { text: Cow::Borrowed(""), kind: TokenKind::Unused, is_in_model: false };
+    let hole = Listed { text: "", kind: TokenKind::Unused, is_in_model: false };
     let mut tokens = vec![hole; size];
     let has_byte_tokens = spelling == Spelling::Spm && file.model.byte_fallback.unwrap_or(false);
-    for (text, id) in vocab {
-        let slot = &mut tokens[*id as usize];
+    for (text, id) in vocab.iter() {
+        let slot = &mut tokens[id as usize];
         if slot.is_in_model {
-            let why = format!("{:?} and {text:?} both have id {id}", slot.text, text = text.as_ref());
+            let why = format!("{:?} and {text:?} both have id {id}", slot.text);
             return Err(TokenizerError::bad("model.vocab", why));
         }
-        let is_unknown = file.model.unk_token.as_deref() == Some(text.as_ref());
+        let is_unknown = file.model.unk_token.as_deref() == Some(text);
         let kind = match () {
             () if is_unknown => TokenKind::Unknown,
-            () if has_byte_tokens && byte_token(text.as_ref()).is_some() => TokenKind::Byte,
+            () if has_byte_tokens && byte_token(text).is_some() => TokenKind::Byte,
             () => TokenKind::Normal,
         };
-        *slot = Listed { text: Cow::Borrowed(text.as_ref()), kind, is_in_model: true };
+        *slot = Listed { text, kind, is_in_model: true };
     }
     for (index, token) in file.added_tokens.iter().enumerate() {
         let slot = &mut tokens[token.id as usize];
@@ -154,7 +153,7 @@ fn list_tokens<'f>(file: &'f File<'f>, spelling: Spelling) -> Result<Vec<Listed<
             let why = format!("{:?} has id {}, which is {:?}", token.content, token.id, slot.text);
             return Err(TokenizerError::bad(format!("added_tokens[{index}]"), why));
         }
-        slot.text = Cow::Borrowed(&token.content);
+        slot.text = &token.content;
         slot.kind = match token.special {
             _ if slot.kind == TokenKind::Unknown => TokenKind::Unknown,
             true => TokenKind::Control,

@@ -1,7 +1,8 @@
 //! Text to ids and back, tokenizer training, chat templates rendered to ids and loss mask.
 //!
-//! [`Tokenizer`] opens `tokenizer.json` or the vocabulary of a GGUF file and builds its tables on first need;
-//! [`ChatTemplate`] turns a conversation into ids and mask by one function for training, evaluation and chat.
+//! [`Tokenizer`] opens `tokenizer.json` or the vocabulary of a GGUF file: every token and merge is checked then, the
+//! table of merges is built when a text is first encoded. [`ChatTemplate`] turns a conversation into ids and mask by
+//! one function for training, evaluation and chat.
 
 mod added;
 mod assemble;

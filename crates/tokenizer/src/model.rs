@@ -6,7 +6,7 @@ use crate::bytes::byte_to_char;
 use crate::error::TokenizerError;
 use crate::merge::{Merger, NONE, PairRule, Symbol};
 use crate::split::{Stage, split};
-use crate::vocab::{Merges, Vocab};
+use crate::vocab::{MergeTable, Merges, Vocab};
 
 /// Where SentencePiece-style models put a space before the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,11 +171,12 @@ impl ByteLevel {
         for &byte in piece.as_bytes() {
             merger.push(self.byte_ids[byte as usize], 1);
         }
-        merger.run(&ByIds(&self.merges), |symbol| ids.extend((symbol.id != NONE).then_some(symbol.id)));
+        merger
+            .run(&ByIds(self.merges.table()), |symbol| ids.extend((symbol.id != NONE).then_some(symbol.id)));
     }
 }
 
-struct ByIds<'m>(&'m Merges);
+struct ByIds<'m>(&'m MergeTable);
 
 impl PairRule for ByIds<'_> {
     #[inline]
@@ -241,7 +242,7 @@ impl Spm {
             }
         };
         match &self.rule {
-            SpmRule::Merges(merges) => merger.run(&ByIds(merges), &mut found),
+            SpmRule::Merges(merges) => merger.run(&ByIds(merges.table()), &mut found),
             SpmRule::Priorities(priorities) => {
                 merger.run(&ByText { vocab, priorities, text: bytes }, &mut found);
             }

@@ -1,5 +1,7 @@
 //! The vocabulary: bytes and kind of every token, and the way back from bytes to an id.
 
+use std::sync::OnceLock;
+
 use crate::error::TokenizerError;
 
 /// What a token is for; the numbers are those of GGUF's `tokenizer.ggml.token_type`.
@@ -49,14 +51,24 @@ pub(crate) struct Vocab {
     /// End of every token's bytes in `arena`; they begin where those of the token before end.
     ends: Vec<u32>,
     entries: Vec<TokenEntry>,
-    /// Open-addressed table of ids, `NO_TOKEN` where free; its length is a power of two.
-    slots: Vec<u32>,
+    /// Open-addressed table of the tokens that merging may give; its length is a power of two.
+    slots: Vec<Slot>,
 }
+
+/// A token in the table of a vocabulary, `NO_TOKEN` where free.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// The high half of the hash: bytes are compared only where it is equal.
+    tag: u32,
+    id: u32,
+}
+
+const FREE_SLOT: Slot = Slot { tag: 0, id: NO_TOKEN };
 
 impl Vocab {
     /// An empty vocabulary with room for `tokens` tokens of `bytes` bytes together.
     pub(crate) fn with_capacity(tokens: usize, bytes: usize) -> Self {
-        let slots = vec![NO_TOKEN; (tokens * 2).next_power_of_two().max(16)];
+        let slots = vec![FREE_SLOT; (tokens * 2).next_power_of_two().max(16)];
         Self {
             arena: Vec::with_capacity(bytes),
             ends: Vec::with_capacity(tokens),
@@ -73,12 +85,13 @@ impl Vocab {
     /// each other.
     pub(crate) fn push(
         &mut self,
-        entry: TokenEntry,
-        place: impl FnOnce() -> String,
-        write: impl FnOnce(&mut Vec<u8>),
+        place: impl Fn() -> String,
+        write: impl FnOnce(&mut Vec<u8>) -> Option<TokenEntry>,
     ) -> Result<(), TokenizerError> {
         let start = self.arena.len();
-        write(&mut self.arena);
+        let Some(entry) = write(&mut self.arena) else {
+            return Err(TokenizerError::bad(place(), "byte token that names no byte"));
+        };
         let Ok(end) = u32::try_from(self.arena.len()) else {
             return Err(TokenizerError::bad(place(), "the tokens together have more than 4 GiB"));
         };
@@ -90,26 +103,36 @@ impl Vocab {
         if !is_searched {
             return Ok(());
         }
-        match self.insert(id, start) {
-            Err(other) if is_normal => {
+        match self.slot_of(&self.arena[start..]) {
+            Ok(slot) if is_normal => {
+                let other = self.slots[slot].id;
                 Err(TokenizerError::bad(place(), format!("token {id} repeats token {other}")))
             }
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err((slot, tag)) => {
+                self.slots[slot] = Slot { tag, id };
+                Ok(())
+            }
         }
     }
 
-    fn insert(&mut self, id: u32, start: usize) -> Result<(), u32> {
-        let bytes = &self.arena[start..];
+    /// The slot of the token with these bytes, or the free slot and the tag that it would have.
+    #[inline]
+    fn slot_of(&self, bytes: &[u8]) -> Result<usize, (usize, u32)> {
         let mask = self.slots.len() - 1;
-        let mut at = hash(bytes) as usize & mask;
-        while self.slots[at] != NO_TOKEN {
-            if self.bytes(self.slots[at]) == bytes {
-                return Err(self.slots[at]);
+        let hash = hash(bytes);
+        let tag = (hash >> 32) as u32;
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot.id == NO_TOKEN {
+                return Err((at, tag));
+            }
+            if slot.tag == tag && self.bytes(slot.id) == bytes {
+                return Ok(at);
             }
             at = (at + 1) & mask;
         }
-        self.slots[at] = id;
-        Ok(())
     }
 
     /// Bytes of token `id`; empty if there is none.
@@ -133,18 +156,7 @@ impl Vocab {
     /// Id of the ordinary token with these bytes.
     #[inline]
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<u32> {
-        let mask = self.slots.len() - 1;
-        let mut at = hash(bytes) as usize & mask;
-        loop {
-            let id = self.slots[at];
-            if id == NO_TOKEN {
-                return None;
-            }
-            if self.bytes(id) == bytes {
-                return Some(id);
-            }
-            at = (at + 1) & mask;
-        }
+        self.slot_of(bytes).ok().map(|slot| self.slots[slot].id)
     }
 }
 
@@ -152,17 +164,23 @@ impl Vocab {
 #[inline]
 fn hash(bytes: &[u8]) -> u64 {
     let mut state = bytes.len() as u64 ^ 0x9E37_79B9_7F4A_7C15;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let mut word = [0_u8; 8];
-        word.copy_from_slice(chunk);
-        state = fold(state ^ u64::from_le_bytes(word));
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        state = fold(state ^ u64::from_le_bytes(*word));
+        rest = after;
     }
-    let mut word = 0_u64;
-    for &byte in chunks.remainder() {
-        word = word << 8 | u64::from(byte);
-    }
-    fold(state ^ word)
+    // without a loop: the first and last bytes of what is left, which may overlap
+    let last = match (rest.first_chunk::<4>(), rest.last_chunk::<4>(), rest) {
+        (Some(first), Some(last), _) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        (_, _, [first, .., last]) => {
+            u64::from(*first) << 16 | u64::from(rest[rest.len() / 2]) << 8 | u64::from(*last)
+        }
+        (_, _, [only]) => u64::from(*only),
+        _ => 0,
+    };
+    fold(state ^ last)
 }
 
 #[inline]
@@ -171,11 +189,20 @@ fn fold(x: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// Merges by the pair of ids they join: rank in the file and resulting id.
+/// Merges in the order of the file, which is their rank.
 #[derive(Debug)]
 pub(crate) struct Merges {
-    /// Left and right id of every merge, in the order of the file, which is their rank.
+    /// Left and right id of every merge.
     pairs: Vec<(u32, u32)>,
+    /// What every merge gives.
+    ids: Vec<u32>,
+    /// Built when a text is first encoded.
+    table: OnceLock<MergeTable>,
+}
+
+/// Merges by the pair of ids they join.
+#[derive(Debug)]
+pub(crate) struct MergeTable {
     slots: Vec<MergeSlot>,
 }
 
@@ -191,23 +218,47 @@ const FREE: MergeSlot = MergeSlot { left: NO_TOKEN, right: NO_TOKEN, rank: 0, id
 
 impl Merges {
     pub(crate) fn with_capacity(merges: usize) -> Self {
-        let slots = vec![FREE; (merges * 2).next_power_of_two().max(16)];
-        Self { pairs: Vec::with_capacity(merges), slots }
+        let (pairs, ids) = (Vec::with_capacity(merges), Vec::with_capacity(merges));
+        Self { pairs, ids, table: OnceLock::new() }
     }
 
     /// Appends the merge of `left` and `right` into `id`; of a repeated pair the first counts.
     pub(crate) fn push(&mut self, left: u32, right: u32, id: u32) {
-        let rank = self.pairs.len() as u32;
         self.pairs.push((left, right));
+        self.ids.push(id);
+        self.table = OnceLock::new();
+    }
+
+    /// The merges by their pairs.
+    #[inline]
+    pub(crate) fn table(&self) -> &MergeTable {
+        self.table.get_or_init(|| {
+            let mut table =
+                MergeTable { slots: vec![FREE; (self.pairs.len() * 2).next_power_of_two().max(16)] };
+            for (rank, (&(left, right), &id)) in self.pairs.iter().zip(&self.ids).enumerate() {
+                table.insert(MergeSlot { left, right, rank: rank as u32, id });
+            }
+            table
+        })
+    }
+
+    /// All merges in order.
+    pub(crate) fn pairs(&self) -> &[(u32, u32)] {
+        &self.pairs
+    }
+}
+
+impl MergeTable {
+    fn insert(&mut self, merge: MergeSlot) {
         let mask = self.slots.len() - 1;
-        let mut at = pair_hash(left, right) & mask;
+        let mut at = pair_hash(merge.left, merge.right) & mask;
         while self.slots[at].left != NO_TOKEN {
-            if (self.slots[at].left, self.slots[at].right) == (left, right) {
+            if (self.slots[at].left, self.slots[at].right) == (merge.left, merge.right) {
                 return;
             }
             at = (at + 1) & mask;
         }
-        self.slots[at] = MergeSlot { left, right, rank, id };
+        self.slots[at] = merge;
     }
 
     /// Rank and result of merging `left` and `right`.
@@ -226,11 +277,6 @@ impl Merges {
             at = (at + 1) & mask;
         }
     }
-
-    /// All merges in order.
-    pub(crate) fn pairs(&self) -> &[(u32, u32)] {
-        &self.pairs
-    }
 }
 
 #[inline]
@@ -242,22 +288,23 @@ fn pair_hash(left: u32, right: u32) -> usize {
 mod tests {
     use super::*;
 
-    fn normal() -> TokenEntry {
-        TokenEntry { kind: TokenKind::Normal, is_literal: false, is_searched: true }
+    fn normal(out: &mut Vec<u8>, text: &str) -> Option<TokenEntry> {
+        out.extend_from_slice(text.as_bytes());
+        Some(TokenEntry { kind: TokenKind::Normal, is_literal: false, is_searched: true })
     }
 
     #[test]
     fn finds_what_was_pushed_and_refuses_repeats() {
         let mut vocab = Vocab::with_capacity(300, 0);
         for n in 0..300_u32 {
-            vocab.push(normal(), String::new, |out| out.extend(n.to_string().bytes())).unwrap();
+            vocab.push(String::new, |out| normal(out, &n.to_string())).unwrap();
         }
         for n in 0..300_u32 {
             assert_eq!(vocab.find(n.to_string().as_bytes()), Some(n));
         }
         assert_eq!(vocab.find(b"300"), None);
         assert_eq!(vocab.bytes(300), b"");
-        let error = vocab.push(normal(), || "vocab".into(), |out| out.push(b'7')).unwrap_err();
+        let error = vocab.push(|| "vocab".into(), |out| normal(out, "7")).unwrap_err();
         assert_eq!(error.to_string(), "vocab: token 300 repeats token 7");
     }
 
@@ -267,6 +314,7 @@ mod tests {
         for (left, right, id) in [(1, 2, 9), (1, 2, 10), (2, 1, 11)] {
             merges.push(left, right, id);
         }
+        let merges = merges.table();
         assert_eq!(merges.find(1, 2), Some((0, 9)));
         assert_eq!(merges.find(2, 1), Some((2, 11)));
         assert_eq!(merges.find(2, 2), None);

@@ -3,42 +3,52 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::Value;
 
 use crate::error::{ErrorKind, TokenizerError};
 
-/// A string borrowed from the file where it has no escapes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Text<'f>(pub Cow<'f, str>);
+/// Many texts in one buffer, without escapes.
+#[derive(Debug, Default)]
+struct Texts {
+    text: String,
+    ends: Vec<u32>,
+}
 
-impl AsRef<str> for Text<'_> {
-    fn as_ref(&self) -> &str {
-        &self.0
+impl Texts {
+    fn push<E: de::Error>(&mut self, text: &str) -> Result<(), E> {
+        self.text.push_str(text);
+        let end = u32::try_from(self.text.len());
+        self.ends.push(end.map_err(|_| E::custom("the texts of a list have more than 4 GiB"))?);
+        Ok(())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.text[start as usize..end as usize])
     }
 }
 
-struct TextVisitor;
+/// Reads one string to the end of the buffer.
+impl<'de> DeserializeSeed<'de> for &mut Texts {
+    type Value = ();
 
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Text<'de>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for &mut Texts {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-        Ok(Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-        Ok(Text(Cow::Owned(text.to_owned())))
-    }
-}
-
-impl<'de: 'f, 'f> Deserialize<'de> for Text<'f> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor)
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.push(text)
     }
 }
 
@@ -53,8 +63,7 @@ pub(super) struct File<'f> {
     pub pre_tokenizer: Value,
     #[serde(default)]
     pub post_processor: Value,
-    #[serde(borrow)]
-    pub model: Bpe<'f>,
+    pub model: Bpe,
 }
 
 /// An entry of `added_tokens`.
@@ -75,7 +84,7 @@ pub(super) struct Added<'f> {
 
 /// The `model` section.
 #[derive(Debug, serde::Deserialize)]
-pub(super) struct Bpe<'f> {
+pub(super) struct Bpe {
     #[serde(rename = "type")]
     pub kind: Option<String>,
     pub dropout: Option<f64>,
@@ -84,46 +93,64 @@ pub(super) struct Bpe<'f> {
     pub end_of_word_suffix: Option<String>,
     pub byte_fallback: Option<bool>,
     pub ignore_merges: Option<bool>,
-    #[serde(borrow)]
-    pub vocab: VocabList<'f>,
+    pub vocab: VocabList,
     /// Required for BPE; other models, refused by name, have none.
-    #[serde(borrow)]
-    pub merges: Option<MergeList<'f>>,
+    pub merges: Option<MergeList>,
 }
 
 /// `model.vocab`: texts with their ids, in the order of the file.
-#[derive(Debug)]
-pub(super) struct VocabList<'f>(pub Vec<(Text<'f>, u32)>);
-
-/// `model.merges`: pairs, written `"a b"` or `["a", "b"]`.
 #[derive(Debug, Default)]
-pub(super) struct MergeList<'f>(pub Vec<(Text<'f>, Text<'f>)>);
+pub(super) struct VocabList {
+    texts: Texts,
+    pub ids: Vec<u32>,
+}
+
+impl VocabList {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.texts.iter().zip(self.ids.iter().copied())
+    }
+}
+
+/// `model.merges`: pairs, written `"a b"` or `["a", "b"]`, one text after the other.
+#[derive(Debug, Default)]
+pub(super) struct MergeList(Texts);
+
+impl MergeList {
+    pub(super) fn len(&self) -> usize {
+        self.0.ends.len() / 2
+    }
+
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut texts = self.0.iter();
+        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
+    }
+}
 
 struct VocabVisitor;
 
 impl<'de> Visitor<'de> for VocabVisitor {
-    type Value = VocabList<'de>;
+    type Value = VocabList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of texts and ids")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VocabList<'de>, A::Error> {
-        let mut tokens = Vec::new();
-        while let Some(entry) = map.next_entry::<Text<'de>, u32>()? {
-            tokens.push(entry);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VocabList, A::Error> {
+        let mut list = VocabList::default();
+        while map.next_key_seed(&mut list.texts)?.is_some() {
+            list.ids.push(map.next_value()?);
         }
-        Ok(VocabList(tokens))
+        Ok(list)
     }
 
     /// Other models (`Unigram`) list pieces; the model's type says so and is refused by name.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<VocabList<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<VocabList, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(VocabList(Vec::new()))
+        Ok(VocabList::default())
     }
 }
 
-impl<'de: 'f, 'f> Deserialize<'de> for VocabList<'f> {
+impl<'de> Deserialize<'de> for VocabList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(VocabVisitor)
     }
@@ -132,66 +159,60 @@ impl<'de: 'f, 'f> Deserialize<'de> for VocabList<'f> {
 struct MergeListVisitor;
 
 impl<'de> Visitor<'de> for MergeListVisitor {
-    type Value = MergeList<'de>;
+    type Value = MergeList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of merges")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MergeList<'de>, A::Error> {
-        let mut merges = Vec::new();
-        while let Some(Merge(left, right)) = seq.next_element()? {
-            merges.push((left, right));
-        }
-        Ok(MergeList(merges))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MergeList, A::Error> {
+        let mut merges = MergeList::default();
+        while seq.next_element_seed(MergeInto(&mut merges.0))?.is_some() {}
+        Ok(merges)
     }
 }
 
-impl<'de: 'f, 'f> Deserialize<'de> for MergeList<'f> {
+impl<'de> Deserialize<'de> for MergeList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(MergeListVisitor)
     }
 }
 
-struct Merge<'f>(Text<'f>, Text<'f>);
+/// Reads one merge to the end of the buffer.
+struct MergeInto<'t>(&'t mut Texts);
 
-struct MergeVisitor;
-
-impl<'de> Visitor<'de> for MergeVisitor {
-    type Value = Merge<'de>;
+impl<'de> Visitor<'de> for MergeInto<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a merge of two tokens")
     }
 
-    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Merge<'de>, E> {
-        match text.split_once(' ') {
-            Some((left, right)) => Ok(Merge(Text(Cow::Borrowed(left)), Text(Cow::Borrowed(right)))),
-            None => Err(E::custom(format!("model.merges: {text:?} is not two tokens"))),
-        }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        let Some((left, right)) = text.split_once(' ') else {
+            return Err(E::custom(format!("model.merges: {text:?} is not two tokens")));
+        };
+        self.0.push(left)?;
+        self.0.push(right)
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Merge<'de>, E> {
-        let owned = |part: &str| Text(Cow::Owned(part.to_owned()));
-        match text.split_once(' ') {
-            Some((left, right)) => Ok(Merge(owned(left), owned(right))),
-            None => Err(E::custom(format!("model.merges: {text:?} is not two tokens"))),
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        for index in 0..2 {
+            let text = seq.next_element_seed(&mut *self.0)?;
+            text.ok_or_else(|| de::Error::invalid_length(index, &"a merge of two tokens"))?;
         }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Merge<'de>, A::Error> {
-        let left = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
-        let right = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(1, &self))?;
         match seq.next_element::<IgnoredAny>()? {
-            None => Ok(Merge(left, right)),
-            Some(_) => Err(de::Error::invalid_length(3, &self)),
+            None => Ok(()),
+            Some(_) => Err(de::Error::invalid_length(3, &"a merge of two tokens")),
         }
     }
 }
 
-impl<'de: 'f, 'f> Deserialize<'de> for Merge<'f> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MergeVisitor)
+impl<'de> DeserializeSeed<'de> for MergeInto<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
