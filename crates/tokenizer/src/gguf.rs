@@ -1,5 +1,7 @@
 //! Vocabularies of GGUF files: reading `tokenizer.ggml.*` through a small trait, and listing what an exporter writes.
 
+mod scores;
+
 use crate::added::{AddedToken, AddedTokens};
 use crate::assemble::{Listed, Spelling, merges, vocabulary};
 use crate::bytes::spell;
@@ -111,8 +113,13 @@ impl Tokenizer {
         })
     }
 
-    /// The metadata that makes a GGUF file of this vocabulary, by key.
+    /// The metadata that makes a GGUF file of this vocabulary, by key. A vocabulary that would encode otherwise when
+    /// read back is an error that says why.
     pub fn to_gguf_metadata(&self) -> Result<Vec<(&'static str, GgufValue)>, TokenizerError> {
+        if let Some(token) = self.added.iter().find(|token| token.strips_left || token.strips_right) {
+            let why = format!("added token {:?} takes white space beside it along", token.text);
+            return Err(TokenizerError::unsupported(TOKENS, why));
+        }
         let mut metadata = match &self.model {
             Model::ByteLevel(model) => {
                 let name = PreTokenizer::gguf_name(&model.stages, model.ignore_merges);
@@ -133,7 +140,7 @@ impl Tokenizer {
             Model::Spm(model) => vec![
                 (MODEL, GgufValue::String("llama".into())),
                 (PRE, GgufValue::String("default".into())),
-                (SCORES, GgufValue::Floats(self.scores(model)?)),
+                (SCORES, GgufValue::Floats(scores::scores(&self.vocab, model)?)),
                 (ADD_SPACE, GgufValue::Bool(model.prefix != SpacePrefix::Never)),
             ],
         };
@@ -171,31 +178,6 @@ impl Tokenizer {
             }
             _ => text(),
         }
-    }
-
-    /// Scores by which "llama" vocabularies merge, the inverse of `priority`. A list of merges gives every token
-    /// the rank of the first merge that makes it.
-    fn scores(&self, model: &Spm) -> Result<Vec<f32>, TokenizerError> {
-        if model.splits_words || (model.prefix == SpacePrefix::First) {
-            let why = "words cut at spaces, or a space before the first segment only";
-            return Err(TokenizerError::unsupported(MODEL, why));
-        }
-        let mut scores = vec![0.0; self.vocab.len()];
-        match &model.rule {
-            SpmRule::Priorities(priorities) => {
-                for (score, &priority) in scores.iter_mut().zip(priorities) {
-                    *score = score_of(priority);
-                }
-            }
-            SpmRule::Merges(merges) => {
-                for (rank, &(left, right)) in merges.pairs().iter().enumerate().rev() {
-                    if let Some((_, id)) = merges.table().find(left, right) {
-                        scores[id as usize] = -(rank as f32);
-                    }
-                }
-            }
-        }
-        Ok(scores)
     }
 }
 
@@ -260,25 +242,12 @@ fn spm(gguf: &dyn GgufLookup, vocab: &crate::vocab::Vocab) -> Result<Spm, Tokeni
     }
     let adds_space = gguf.boolean(ADD_SPACE).unwrap_or(true);
     Ok(Spm {
-        rule: SpmRule::Priorities(scores.into_iter().map(priority).collect()),
+        rule: SpmRule::Priorities(scores.into_iter().map(scores::priority).collect()),
         byte_ids: spm_byte_ids(vocab, TOKENS)?,
         prefix: if adds_space { SpacePrefix::EachSegment } else { SpacePrefix::Never },
         prefix_only_words: false,
         splits_words: false,
     })
-}
-
-/// A number that is the lower, the higher the score. Both zeros are one score.
-fn priority(score: f32) -> u32 {
-    let bits = (score + 0.0).to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 };
-    !ascending
-}
-
-/// The score of a `priority`.
-fn score_of(priority: u32) -> f32 {
-    let ascending = !priority;
-    f32::from_bits(if ascending >> 31 == 1 { ascending & 0x7FFF_FFFF } else { !ascending })
 }
 
 fn special_ids(
@@ -304,21 +273,4 @@ fn special_ids(
         unk: id(UNK)?,
         end_of_turn: id(EOT)?.or_else(by_name),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scores_order_priorities_and_come_back() {
-        let scores = [f32::NEG_INFINITY, -1e9, -2.5, -1.0, 0.0, 1e-20, 3.0, f32::INFINITY];
-        for pair in scores.windows(2) {
-            assert!(priority(pair[0]) > priority(pair[1]), "{pair:?}");
-        }
-        for score in scores {
-            assert_eq!(score_of(priority(score)), score);
-        }
-        assert_eq!(priority(-0.0), priority(0.0));
-    }
 }

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{MULTILINGUAL, Metadata, corpora, trained, workspace};
+use common::{MULTILINGUAL, Metadata, corpora, spm_files, trained, workspace};
 use shakti_gguf::GgufFile;
 use shakti_tokenizer::{ErrorKind, GgufLookup, GgufValue, Tokenizer};
 
@@ -139,6 +139,49 @@ fn trained_vocabularies_pass_through_metadata() {
     assert_eq!(metadata.boolean("tokenizer.ggml.add_bos_token"), Some(true));
     assert_eq!(metadata.integers("tokenizer.ggml.token_type").unwrap()[..8], [3, 3, 3, 3, 3, 3, 3, 1]);
     check_metadata("trained", &tokenizer);
+}
+
+/// Scores say the same as merges: the metadata read back gives the ids that `tokenizers` gives for the JSON.
+#[test]
+fn merges_of_sentence_piece_vocabularies_pass_through_scores() {
+    let refused = [("first, split", "words that are cut"), ("always", "a space put only before")];
+    let odd = ["", " ", "  a", "aaaaaaaaa", "a  b   c", "▁▁", "<s>", "日本語 한국어 🙂🙂", "\n\n\t x"];
+    for (name, json) in spm_files() {
+        let tokenizer = Tokenizer::from_tokenizer_json(&json).unwrap();
+        if let Some((_, why)) = refused.iter().find(|(refused, _)| *refused == name) {
+            let error = tokenizer.to_gguf_metadata().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("tokenizer.ggml.model: not supported: {why}")), "{error}");
+            continue;
+        }
+        let again = Tokenizer::from_gguf(&InMemory::of(&tokenizer)).unwrap();
+        let mut oracle: tokenizers::Tokenizer = json.parse().unwrap();
+        oracle.set_encode_special_tokens(true);
+        let texts = corpora(100_000);
+        for text in MULTILINGUAL.lines().chain(odd).chain(texts.iter().map(String::as_str)) {
+            let expected = oracle.encode_fast(text, false).unwrap();
+            assert_eq!(encode(&again, text), expected.get_ids(), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn what_gguf_cannot_say_is_refused() {
+    let (_, json) = spm_files().swap_remove(0);
+    let mut file: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let export = |file: &serde_json::Value| {
+        let tokenizer = Tokenizer::from_tokenizer_json(&file.to_string()).unwrap();
+        tokenizer.to_gguf_metadata().map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(export(&file), Ok(()));
+    let mut stripping = file.clone();
+    stripping["added_tokens"][1]["rstrip"] = true.into();
+    let why = "tokenizer.ggml.tokens: not supported: added token \"<s>\" takes white space beside it along";
+    assert_eq!(export(&stripping), Err(why.into()));
+    // a token whose merge is missing: scores would make it of any two neighbours
+    let merges = file["model"]["merges"].as_array_mut().unwrap();
+    let last = merges.pop().unwrap();
+    let error = export(&file).unwrap_err();
+    assert!(error.starts_with("tokenizer.ggml.merges: not supported: no merge of "), "{last}: {error}");
 }
 
 #[test]

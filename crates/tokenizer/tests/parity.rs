@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{MULTILINGUAL, corpora, trained};
+use common::{MULTILINGUAL, corpora, spm_files, trained};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shakti_tokenizer::Tokenizer;
@@ -120,55 +120,9 @@ fn byte_level_pairs(json: &str) -> Vec<Pair> {
     pairs
 }
 
-/// SentencePiece-style vocabularies, trained by the oracle on characters with U+2581 for spaces.
+/// Both readers of every SentencePiece-style vocabulary.
 fn spm_pairs() -> Vec<Pair> {
-    use tokenizers::Trainer;
-    use tokenizers::models::bpe::{BPE, BpeTrainer};
-    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
-    let special = ["<unk>", "<s>", "</s>"].into_iter().map(String::from).chain(bytes);
-    let special: Vec<_> = special.map(|text| tokenizers::AddedToken::from(text, true)).collect();
-    let mut trainer = BpeTrainer::builder()
-        .vocab_size(1500)
-        .special_tokens(special)
-        .limit_alphabet(120)
-        .show_progress(false)
-        .build();
-    let marked = MULTILINGUAL.lines().map(|line| format!("▁{}", line.replace(' ', "▁")));
-    trainer
-        .feed(marked, |line| {
-            Ok(line.split_inclusive('▁').map(str::to_owned).chain([line.to_owned()]).collect())
-        })
-        .unwrap();
-    let mut model = BPE::default();
-    trainer.train(&mut model).unwrap();
-    let mut model = serde_json::to_value(&model).unwrap();
-    for (field, value) in
-        [("byte_fallback", json!(true)), ("fuse_unk", json!(true)), ("unk_token", json!("<unk>"))]
-    {
-        model[field] = value;
-    }
-    let added: Vec<Value> = ["<unk>", "<s>", "</s>"]
-        .iter()
-        .enumerate()
-        .map(|(id, text)| json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}))
-        .collect();
-    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
-    let prepend = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]});
-    let metaspace = |scheme: &str, split: bool| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split});
-    let at_space = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
-    let schemes = [
-        ("prepend", prepend, Value::Null),
-        ("replace", replace, at_space),
-        ("always", Value::Null, metaspace("always", false)),
-        ("first, split", Value::Null, metaspace("first", true)),
-        ("never", Value::Null, metaspace("never", false)),
-    ];
-    let pair = |(name, normalizer, pre): (&str, Value, Value)| {
-        let file = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
-            "pre_tokenizer": pre, "post_processor": null, "decoder": null, "model": model});
-        Pair::new(format!("spm {name}"), &file.to_string())
-    };
-    schemes.into_iter().map(pair).collect()
+    spm_files().into_iter().map(|(name, json)| Pair::new(format!("spm {name}"), &json)).collect()
 }
 
 #[test]
