@@ -1,9 +1,8 @@
-//! `shakti train`: from a recipe to a model that generates; refusals, interruption, resumption, kills.
+//! `shakti train`: from a recipe to a model that generates; refusals, interruption, resumption.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use shakti_train::{Checkpoints, Log, MODEL_FOLDER, Recipe};
 use tempfile::TempDir;
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use crate::common::{arg, command, shakti};
 
 /// A folder with texts, questions, a small configuration and a recipe of 12 steps for them.
-fn data() -> TempDir {
+pub fn data() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let organs = ["heart", "liver", "lung", "skin", "kidney"];
     let work = ["pumps blood", "cleans blood", "takes up air", "keeps water in", "makes urine"];
@@ -156,72 +155,10 @@ fn an_interrupt_saves_ends_with_130_and_can_be_resumed() {
     }
 }
 
-/// Kills of the kill test; `cargo xtask soak` asks for more.
-fn kills() -> usize {
-    std::env::var("SHAKTI_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(20)
-}
-
-/// SplitMix64.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// The losses of a run as bits, and the bytes of its final weights.
-fn result(out: &Path) -> (Vec<(u64, u64)>, Vec<u8>) {
+pub fn result(out: &Path) -> (Vec<(u64, u64)>, Vec<u8>) {
     let lines = Log::read(out).expect("a log");
     let weights = out.join(MODEL_FOLDER).join("model.safetensors");
     let curve = lines.iter().map(|line| (line.step, line.loss.to_bits())).collect();
     (curve, std::fs::read(weights).expect("weights"))
-}
-
-#[test]
-fn kills_at_random_moments_never_break_a_checkpoint_or_change_the_result() {
-    let data = data();
-    let (recipe, out) = (data.path().join("recipe.toml"), data.path().join("out"));
-    let started = Instant::now();
-    shakti(&["train", "pretrain", arg(&recipe)]).ok();
-    let duration = started.elapsed();
-    let expected = result(&out);
-    std::fs::remove_dir_all(&out).expect("an empty place");
-    let (mut seed, mut killed, mut finished, mut resumed) = (3, 0, 0, 0);
-    while killed < kills() || finished == 0 {
-        let threads = 1 + random(&mut seed) % 3;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_shakti"))
-            .args([
-                "--threads",
-                &threads.to_string(),
-                "train",
-                "pretrain",
-                arg(&recipe),
-                "--resume",
-                "--quiet",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the binary runs");
-        let share = (random(&mut seed) >> 11) as f64 / (1u64 << 53) as f64;
-        // After the last kill a run is left to end.
-        let kills_this = killed < kills();
-        if kills_this {
-            std::thread::sleep(duration.mul_f64(1.2 * share));
-        }
-        if kills_this && child.try_wait().expect("a state").is_none() {
-            child.kill().expect("a kill");
-            child.wait().expect("an end");
-            killed += 1;
-            let newest =
-                Checkpoints::new(&out, 2).newest(&mut |warning| panic!("after kill {killed}: {warning}"));
-            resumed += usize::from(newest.expect("a list").is_some());
-            continue;
-        }
-        assert!(child.wait().expect("an end").success(), "after kill {killed}");
-        assert!(result(&out) == expected, "the result differs after kill {killed}");
-        finished += 1;
-        std::fs::remove_dir_all(&out).expect("an empty place");
-    }
-    println!("{killed} kills, {resumed} of them with a checkpoint to resume from, {finished} runs finished");
 }
