@@ -25,6 +25,33 @@ pub fn write_file(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<(),
     write().map_err(|e| CheckpointError::io(path, "write the file", e))
 }
 
+/// Writes files of a folder, readable by the owner only: none gets its name before all of them are written.
+///
+/// # Errors
+/// As [`write_file`]; where the disk is full, no file has been created or replaced.
+pub fn write_files<'a>(
+    folder: &Path,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    overwrite: Overwrite,
+) -> Result<(), CheckpointError> {
+    let mut written = Vec::new();
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        let write = || {
+            let mut file = AtomicFile::create(&path, overwrite)?;
+            file.write_all(bytes)?;
+            file.flush()?;
+            Ok(file)
+        };
+        let file = write().map_err(|e| CheckpointError::io(&path, "write the file", e))?;
+        written.push((path, file));
+    }
+    for (path, file) in written {
+        file.commit().map_err(|e| CheckpointError::io(&path, "write the file", e))?;
+    }
+    Ok(())
+}
+
 /// Creates a folder that only its owner may enter (mode 0700 where the system has modes), and missing parents.
 ///
 /// # Errors

@@ -39,11 +39,16 @@ pub struct Failure {
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        let io_kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-        let exit = if io_kind.is_none_or(is_about_the_input) { Exit::BadInput } else { Exit::Internal };
+        let exit =
+            if io_kind(&error).is_none_or(is_about_the_input) { Exit::BadInput } else { Exit::Internal };
         let hints = error.chain().find_map(known_hint).into_iter().map(str::to_owned).collect();
         Self { error, exit, hints }
     }
+}
+
+/// The kind of the input/output error among the causes.
+fn io_kind(error: &anyhow::Error) -> Option<ErrorKind> {
+    error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
 /// What to do about errors that mean the same in every command.
@@ -53,8 +58,15 @@ fn known_hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str>
             Some("choose another output, or replace it with --force")
         }
         (_, Some(QuantError::AlreadyQuantized { .. })) => Some("--allow-requantize accepts it"),
+        _ if cause.downcast_ref::<io::Error>().is_some_and(|error| is_full_disk(error.kind())) => {
+            Some("free some space or choose another place; the older files there are whole")
+        }
         _ => None,
     }
+}
+
+fn is_full_disk(kind: ErrorKind) -> bool {
+    [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge].contains(&kind)
 }
 
 fn is_about_the_input(kind: ErrorKind) -> bool {
@@ -103,9 +115,13 @@ impl Failure {
         self
     }
 
+    /// Whether a disk had no room.
+    pub fn is_full_disk(&self) -> bool {
+        io_kind(&self.error).is_some_and(is_full_disk)
+    }
+
     fn is_closed_pipe(&self) -> bool {
-        let io_error = self.error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
-        io_error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+        io_kind(&self.error) == Some(ErrorKind::BrokenPipe)
     }
 
     /// `error: what`, then `  caused by: why` for each cause that says something new, then the hints.

@@ -151,13 +151,13 @@ impl RunFolder {
         name: &str,
         write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
-        let (temporary, path) = (self.path.join(format!(".{name}.tmp")), self.path.join(name));
-        remove(&temporary)?;
-        shakti_checkpoint::files::create_folder(&temporary)?;
-        write(&temporary)?;
-        shakti_checkpoint::write_manifest(&temporary)?;
-        remove(&path)?;
-        fs::rename(&temporary, &path).map_err(TrainError::file(&path, "rename the folder to"))?;
+        let path = self.path.join(name);
+        self.with_temporary(&format!(".{name}.tmp"), |temporary| {
+            write(temporary)?;
+            shakti_checkpoint::write_manifest(temporary)?;
+            remove(&path)?;
+            fs::rename(temporary, &path).map_err(TrainError::file(&path, "rename the folder to"))
+        })?;
         sync_folder(&self.path)?;
         Ok(path)
     }
@@ -167,11 +167,21 @@ impl RunFolder {
         &self,
         write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
-        let temporary = self.path.join(".trial.tmp");
+        self.with_temporary(".trial.tmp", write)
+    }
+
+    /// Hands out an empty folder and removes what is left of it: a full disk must not stay full of unfinished files.
+    fn with_temporary(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&Path) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        let temporary = self.path.join(name);
         remove(&temporary)?;
         shakti_checkpoint::files::create_folder(&temporary)?;
-        write(&temporary)?;
-        remove(&temporary)
+        let filled = fill(&temporary);
+        let removed = remove(&temporary);
+        filled.and(removed)
     }
 
     /// Deletes what a run writes; other files stay. The recipe goes last, it marks the folder as a run.

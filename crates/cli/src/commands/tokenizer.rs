@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use shakti_checkpoint::files::{create_folder, write_file};
+use shakti_checkpoint::files::{create_folder, write_files};
 use shakti_checkpoint::{CheckpointError, Overwrite};
 use shakti_data::{DataError, ReaderSettings, RecordReader};
 use shakti_tokenizer::{TrainOptions, train};
@@ -132,11 +132,8 @@ fn run_train(args: &TrainArgs, settings: &Settings) -> Result<(), Failure> {
     report.bytes_per_token = report.bytes as f64 / report.tokens.max(1) as f64;
     let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
     create_folder(&args.out)?;
-    for (name, text) in files.files() {
-        let path = args.out.join(name);
-        write_file(&path, text.as_bytes(), overwrite)?;
-        report.files.push(path.display().to_string());
-    }
+    write_files(&args.out, files.files().map(|(name, text)| (name, text.as_bytes())), overwrite)?;
+    report.files.extend(files.files().map(|(name, _)| args.out.join(name).display().to_string()));
     let text = format!(
         "{} ids in {}; {} records, {} bytes, {} tokens: {:.2} bytes per token on the training text",
         report.vocab_size,

@@ -113,7 +113,11 @@ fn explain(error: TrainError) -> Failure {
             .hint(WHOLE)
             .hint("a lower train.peak_learning_rate or a longer warm-up may help"),
         TrainError::DeadGradient { .. } => Failure::internal(error).hint(WHOLE),
-        _ => error.into(),
+        _ => {
+            let failure = Failure::from(error);
+            let resumes = failure.is_full_disk();
+            if resumes { failure.hint("--resume goes on from the newest checkpoint") } else { failure }
+        }
     }
 }
 

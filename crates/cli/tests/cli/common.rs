@@ -70,6 +70,21 @@ pub fn shakti_with_input(args: &[&str], input: &str) -> Run {
     Run::new(child.wait_with_output().expect("the binary ends"))
 }
 
+/// A command that runs the program named after it in a namespace of its own (`--net`, `--mount`), where the system
+/// allows one.
+#[cfg(target_os = "linux")]
+pub fn namespace(kind: &str) -> Option<Command> {
+    // As root a namespace of its own is enough; others need a user namespace around it.
+    let ways = [&[kind][..], &["--user", "--map-root-user", kind]];
+    let way = ways.iter().find(|way| {
+        let probe = Command::new("unshare").args(**way).arg("true").stderr(Stdio::null()).status();
+        probe.is_ok_and(|status| status.success())
+    })?;
+    let mut command = Command::new("unshare");
+    command.args(*way).stdin(Stdio::null());
+    Some(command)
+}
+
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)

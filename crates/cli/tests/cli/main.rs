@@ -5,6 +5,7 @@ mod chat;
 mod common;
 mod convert;
 mod data;
+mod disk_full;
 mod generate;
 mod model_info;
 mod perplexity;

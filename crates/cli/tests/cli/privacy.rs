@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::common::{arg, command, fixture, model};
+use crate::common::{arg, command, fixture, model, namespace};
 
 /// A recipe of two steps on a few sentences.
 fn recipe() -> PathBuf {
@@ -30,14 +30,7 @@ fn recipe() -> PathBuf {
 
 /// Runs a command in a network namespace without interfaces, where the system allows one.
 pub fn offline(args: &[&str]) -> Option<std::process::Output> {
-    let binary = env!("CARGO_BIN_EXE_shakti");
-    // As root a namespace of its own is enough; others need a user namespace around it.
-    let ways = [&["--net"][..], &["--user", "--map-root-user", "--net"]];
-    let way = ways.iter().find(|way| {
-        let probe = Command::new("unshare").args(**way).arg("true").stderr(Stdio::null()).status();
-        probe.is_ok_and(|status| status.success())
-    })?;
-    let run = Command::new("unshare").args(*way).arg(binary).args(args).stdin(Stdio::null()).output();
+    let run = namespace("--net")?.arg(env!("CARGO_BIN_EXE_shakti")).args(args).output();
     Some(run.expect("unshare runs"))
 }
 
