@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -98,10 +98,7 @@ struct Conversation<'a> {
 
 /// Runs the command.
 pub fn run(args: &ChatArgs, settings: &Settings) -> Result<(), Failure> {
-    let document = args.document.as_ref().map(|path| {
-        std::fs::read_to_string(path).context(format!("{}: cannot read the document", path.display()))
-    });
-    let document = document.transpose()?;
+    let document = args.document.as_deref().map(read_document).transpose()?;
     let model = settings.open_model(args.model.path())?;
     let context = settings.context(&model, args.context)?;
     let chat = Chat::new(&model, context).hint("`shakti generate` continues a text without one")?;
@@ -113,8 +110,21 @@ pub fn run(args: &ChatArgs, settings: &Settings) -> Result<(), Failure> {
     };
     let mut conversation =
         Conversation { chat, options, settings, document, system: None, report: Report::default() };
-    conversation.set_system(args.system.clone())?;
+    let framed = conversation.set_system(args.system.clone());
+    match &args.document {
+        Some(path) => framed.context(format!("{}: the document does not fit", path.display()))?,
+        None => framed?,
+    }
     conversation.hold()
+}
+
+fn read_document(path: &Path) -> Result<String, Failure> {
+    let text =
+        std::fs::read_to_string(path).context(format!("{}: cannot read the document", path.display()))?;
+    if text.trim().is_empty() {
+        return Err(Failure::bad_input(format!("{}: the document has no text", path.display())));
+    }
+    Ok(text)
 }
 
 impl Conversation<'_> {

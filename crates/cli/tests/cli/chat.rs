@@ -54,7 +54,7 @@ fn help_lists_the_commands_and_an_unknown_one_is_told() {
 }
 
 #[test]
-fn a_document_is_asked_about_or_refused_if_it_is_too_long() {
+fn a_document_is_asked_about_or_refused_if_it_is_too_long_empty_or_binary() {
     let short = fixture().join("text.txt");
     let with = chat(&["--json", "--document", arg(&short)], "What is asthma?\n").json();
     let without = chat(&["--json"], "What is asthma?\n").json();
@@ -66,9 +66,18 @@ fn a_document_is_asked_about_or_refused_if_it_is_too_long() {
     std::fs::write(&long, crate::common::TEXT.repeat(40)).expect("a text file");
     let message = chat(&["--document", arg(&long)], "What is asthma?\n").refused();
     assert!(message.contains("tokens") && message.contains("the context holds 256"), "{message}");
+    assert!(message.contains("long.txt: the document does not fit"), "{message}");
     assert!(message.contains("hint: shorten the document"), "{message}");
     let missing = chat(&["--document", "no/such/file"], "").refused();
     assert!(missing.contains("no/such/file"), "{missing}");
+    for (name, bytes, reason) in
+        [("blank.txt", &b" \n\t\n"[..], "has no text"), ("binary.bin", b"\x7fELF\xff\xfe", "UTF-8")]
+    {
+        let path = fixture().join(name);
+        std::fs::write(&path, bytes).expect("a file");
+        let message = chat(&["--document", arg(&path)], "What is asthma?\n").refused();
+        assert!(message.contains(name) && message.contains(reason), "{message}");
+    }
 }
 
 #[test]
