@@ -1,7 +1,8 @@
 //! Memory for packed weights: few large mappings that ask for huge pages.
 //!
-//! With 4 KiB pages a core that streams weights spends its time on address translation: one thread read 48 MB at 10 GB/s
-//! and at 28 GB/s from huge pages (a virtual machine on a Sapphire Rapids server, software prefetch in both cases).
+//! With 4 KiB pages a core that streams weights spends a part of its time on address translation. How large a part
+//! depends on the machine and the moment: one thread read 48 MB at 8.6 to 26 GB/s, and at 15 to 29 GB/s from huge pages
+//! (runs of one day on a shared virtual machine on a Sapphire Rapids server, software prefetch in both cases).
 //! Most weights are smaller than a huge page, so they share mappings; one is unmapped when its last weight is gone.
 
 use crate::blocks::BlockError;
