@@ -31,6 +31,15 @@ fn json_read_back_is_the_same_configuration() {
     }
 }
 
+#[test]
+fn numbers_keep_their_last_bit() {
+    // A quick reading of decimal digits takes this one for its lower neighbour.
+    let mut config = preset("shakti-nano").unwrap();
+    config.rope_theta = 1.1844674407370956e24;
+    let read = ModelConfig::from_json(&config.to_json()).unwrap();
+    assert_eq!(read.rope_theta.to_bits(), config.rope_theta.to_bits());
+}
+
 fn with(key: &str, value: serde_json::Value) -> Result<ModelConfig, ModelError> {
     let mut json: serde_json::Value =
         serde_json::from_str(&preset("shakti-nano").unwrap().to_json()).unwrap();
