@@ -43,7 +43,23 @@ fn model(recipe: &Recipe) -> Result<(), Problem> {
     let taken = reserved.iter().find(|key| model.overrides.contains_key(**key));
     ensure(taken.is_none(), "model.overrides", || {
         format!("`{}` comes from the tokenizer", taken.copied().unwrap_or_default())
-    })
+    })?;
+    match model.overrides.iter().find(|(_, value)| !is_finite(value)) {
+        Some((key, value)) => {
+            Err(("model.overrides", format!("`{key}` is {value}, expected a finite number")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether every number of a value is finite: `config.json` knows no others, and a NaN would differ from itself.
+fn is_finite(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Float(number) => number.is_finite(),
+        toml::Value::Array(values) => values.iter().all(is_finite),
+        toml::Value::Table(table) => table.values().all(is_finite),
+        _ => true,
+    }
 }
 
 fn data(recipe: &Recipe) -> Result<(), Problem> {

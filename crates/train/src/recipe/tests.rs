@@ -139,6 +139,8 @@ fn values_out_of_range_are_refused_with_their_line() {
         ("[tokenizer.train]\nvocab_size = 512", "", "tokenizer"),
         ("preset = \"shakti-nano\"", "from = \"a\"", "tokenizer.train"),
         ("[data]", "[model.overrides]\nvocab_size = 5\n[data]", "model.overrides"),
+        ("[data]", "[model.overrides]\nhidden_dropout = nan\n[data]", "model.overrides"),
+        ("[data]", "[model.overrides]\nrope = [{ theta = inf }]\n[data]", "model.overrides"),
     ];
     for (old, new, expected) in cases {
         let text = MINIMAL.replacen(old, new, 1);
