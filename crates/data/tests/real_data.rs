@@ -50,7 +50,7 @@ fn quickstart_files_split_cleanly() {
     documents_are_whole(&corpus);
     let overlap = corpus.overlap().unwrap();
     for pair in &overlap.pairs {
-        println!("{}", pair_line(pair));
+        println!("{pair}; {} of {} grams", pair.grams_shared, pair.grams);
         let share = pair.grams_shared as f64 / pair.grams as f64;
         assert!(share < 0.05, "{share} of the 13-grams: only standing phrases may be shared");
     }
@@ -76,7 +76,7 @@ fn medquad_answers_and_their_pages_stay_together() {
     let half_shared = |corpus: &Corpus| {
         let started = std::time::Instant::now();
         let pair = corpus.overlap().unwrap().pairs.swap_remove(1);
-        println!("{} in {:?}", pair_line(&pair), started.elapsed());
+        println!("{pair} in {:?}", started.elapsed());
         pair.records_half_shared as f64 / pair.records as f64
     };
     let shares = [&corpus, &by_texts, &by_records].map(half_shared);
@@ -84,19 +84,6 @@ fn medquad_answers_and_their_pages_stay_together() {
         "test records half of whose 13-grams are in training, by document, by text, by record: {shares:?}"
     );
     assert!(shares[0] < shares[2] / 2.0 && shares[1] < shares[2] / 2.0);
-}
-
-fn pair_line(pair: &shakti_data::corpus::PairOverlap) -> String {
-    format!(
-        "{} against {}: {} of {} records touch, {} by half; {} of {} grams",
-        pair.held_out.name(),
-        pair.against.name(),
-        pair.records_touching,
-        pair.records,
-        pair.records_half_shared,
-        pair.grams_shared,
-        pair.grams,
-    )
 }
 
 #[test]

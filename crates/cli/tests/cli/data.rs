@@ -14,9 +14,14 @@ fn a_file_is_described_with_a_masked_sample_and_its_overlap() {
     let text: String = (0..40).map(record).chain([record(3)]).collect();
     std::fs::write(&file, text).expect("a file");
     let plain = shakti(&["data", "inspect", arg(&file)]).ok();
-    for part in
-        ["41 conversations", "40 named", "1 duplicates", "user: What is disease 0?", "splits", "13-grams"]
-    {
+    for part in [
+        "41 conversations",
+        "40 named",
+        "1 duplicates",
+        "user: What is disease 0?",
+        "splits",
+        "13-gram overlap of test with train",
+    ] {
         assert!(plain.contains(part), "`{part}` in: {plain}");
     }
     let model = model();

@@ -9,6 +9,7 @@ use super::{Corpus, Split};
 use crate::error::DataError;
 use crate::hash::mix;
 use crate::record::Record;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,6 +52,22 @@ impl PairOverlap {
     /// Share of the held-out records that touch, 0 to 1.
     pub fn record_share(&self) -> f64 {
         self.records_touching as f64 / self.records.max(1) as f64
+    }
+}
+
+/// One line for people.
+impl fmt::Display for PairOverlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{GRAM_WORDS}-gram overlap of {} with {}: {} of {} records touch ({:.1}%), {} share half of their text or more",
+            self.held_out.name(),
+            self.against.name(),
+            self.records_touching,
+            self.records,
+            100.0 * self.record_share(),
+            self.records_half_shared,
+        )
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use shakti_data::corpus::PairOverlap;
 use shakti_data::{Corpus, CorpusSettings, OverlapReport, Record, RecordKind, Split};
 
 use super::recipes;
@@ -57,7 +56,7 @@ impl HeldOut {
         let corpus = Corpus::scan(&[&files.text, &files.questions], &settings)?;
         let overlap = corpus.overlap()?;
         for pair in &overlap.pairs {
-            output.note(format!("  {}", overlap_line(pair)));
+            output.note(format!("  {pair}"));
         }
         let records = |split, file| corpus.records(split, Some(file)).collect::<Result<Vec<Record>, _>>();
         let texts = |split| -> Result<Vec<String>, Failure> {
@@ -92,19 +91,6 @@ fn question(kind: RecordKind) -> Option<Question> {
         },
         RecordKind::Text(_) => None,
     }
-}
-
-/// What two splits share, in one line.
-pub fn overlap_line(pair: &PairOverlap) -> String {
-    format!(
-        "13-word overlap of {} with {}: {} of {} records touch ({:.1}%), {} share half of their text or more",
-        pair.held_out.name(),
-        pair.against.name(),
-        pair.records_touching,
-        pair.records,
-        100.0 * pair.record_share(),
-        pair.records_half_shared,
-    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use shakti_checkpoint::files::write_file;
 use shakti_eval::Estimate;
 use shakti_train::LogLine;
 
-use super::data::{HeldOut, overlap_line};
+use super::data::HeldOut;
 use super::{Stage, Summary};
 use crate::failure::Failure;
 use crate::report::plot::{Bar, Series, bars, lines};
@@ -237,7 +237,7 @@ fn data_section(report: &mut Report, held_out: &HeldOut) {
         ["training", "validation", "test"].into_iter().zip(splits).map(row).collect(),
     );
     for pair in &held_out.overlap.pairs {
-        report.paragraph(overlap_line(pair));
+        report.paragraph(pair.to_string());
     }
 }
 
