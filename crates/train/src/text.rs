@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use shakti_checkpoint::FolderContents;
-use shakti_checkpoint::files::read_text_if_present;
 use shakti_data::{Corpus, DataError, Split, TextEncoder};
 use shakti_tokenizer::{ChatTemplate, Tokenizer, TrainOptions, TrainedFiles};
 
@@ -25,14 +24,7 @@ impl Text {
     pub(crate) fn open(path: &Path) -> Result<Self, TrainError> {
         let tokenizer = Tokenizer::open(path)?;
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
-        let read = |name: &str| read_text_if_present(&file.with_file_name(name));
-        let others = read(SPECIAL_TOKENS_FILE)?.map(|text| (SPECIAL_TOKENS_FILE.into(), text.into_bytes()));
-        let files = FolderContents {
-            tokenizer_json: read_text_if_present(&file)?,
-            tokenizer_config_json: read("tokenizer_config.json")?,
-            chat_template: read("chat_template.jinja")?,
-            others: others.into_iter().collect(),
-        };
+        let files = FolderContents::of_tokenizer(&file)?;
         let template = ChatTemplate::of(&tokenizer)?;
         Ok(Self { tokenizer, template, files })
     }

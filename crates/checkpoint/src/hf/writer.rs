@@ -11,7 +11,7 @@ use super::{
     WEIGHTS_FILE,
 };
 use crate::CheckpointError;
-use crate::files::{Overwrite, write_file};
+use crate::files::{Overwrite, read_text_if_present, write_file};
 use crate::folder::AtomicFolder;
 use crate::recode::{rows_and_cols, tensor_as};
 use crate::safetensors::{PlannedTensor, write_safetensors};
@@ -66,7 +66,25 @@ pub fn fill_folder(
     write_weights(&folder.join(WEIGHTS_FILE), config, source, dtype)
 }
 
+/// What Transformers calls the special tokens, for programs that ask for it; nothing here reads it.
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+
 impl FolderContents {
+    /// Reads the files of a tokenizer: `tokenizer.json` (under whatever name) and what stands beside it.
+    ///
+    /// # Errors
+    /// The system's refusal, or a file that is too long or not UTF-8; files that are not there are `None`.
+    pub fn of_tokenizer(tokenizer_json: &Path) -> Result<Self, CheckpointError> {
+        let beside = |name: &str| read_text_if_present(&tokenizer_json.with_file_name(name));
+        let special = beside(SPECIAL_TOKENS_FILE)?;
+        Ok(Self {
+            tokenizer_json: read_text_if_present(tokenizer_json)?,
+            tokenizer_config_json: beside(TOKENIZER_CONFIG_FILE)?,
+            chat_template: beside(CHAT_TEMPLATE_FILE)?,
+            others: special.map(|text| (SPECIAL_TOKENS_FILE.into(), text.into_bytes())).into_iter().collect(),
+        })
+    }
+
     /// Writes these files into a folder that has none of them.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use shakti_checkpoint::files::read_text_if_present;
 use shakti_checkpoint::{FolderContents, ModelFile, Overwrite, PlainModel, TokenizerSource, write_folder};
 use shakti_kernels::blocks::DType;
 
@@ -82,13 +81,8 @@ fn to_folder(args: &ExportArgs, source: &ModelFile, overwrite: Overwrite) -> Res
         ))
         .hint("a GGUF file has no tokenizer.json to hand on"));
     };
-    let read = |name: &str| read_text_if_present(&folder.join(name));
-    let contents = FolderContents {
-        tokenizer_json: read("tokenizer.json")?,
-        tokenizer_config_json: read("tokenizer_config.json")?,
-        chat_template: source.chat_template()?,
-        others: Vec::new(),
-    };
+    let files = FolderContents::of_tokenizer(&folder.join("tokenizer.json"))?;
+    let contents = FolderContents { chat_template: source.chat_template()?, ..files };
     let plain = PlainModel::new(source.config(), source)?;
     write_folder(&args.out, overwrite, plain.config(), &plain, dtype, &contents)?;
     Ok(plain.warnings())
