@@ -157,4 +157,4 @@ impl Optimizer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use shakti_model::{Layout, ModelConfig};
+use shakti_model::Layout;
 use tempfile::TempDir;
 
 use super::*;
 use crate::optimizer::OptimizerSettings;
+use crate::optimizer::tests::config;
 
 /// Ends the process's life before operation `at`: neither it nor any later one happens.
 struct KilledAt {
@@ -59,13 +60,6 @@ const SETTINGS: OptimizerSettings = OptimizerSettings {
     max_grad_norm_ratio: 0.0,
     dead_gradient_steps: 0,
 };
-
-fn config() -> ModelConfig {
-    let json = r#"{"model_type": "llama", "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "vocab_size": 8, "max_position_embeddings": 16, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "tie_word_embeddings": true}"#;
-    ModelConfig::from_json(json).expect("a configuration")
-}
 
 fn optimizer(value: f32) -> Optimizer {
     let mut optimizer = Optimizer::new(&Parameters::zeros(Arc::new(Layout::new(&config()))), SETTINGS);

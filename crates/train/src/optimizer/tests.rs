@@ -17,7 +17,7 @@ const SETTINGS: OptimizerSettings = OptimizerSettings {
 };
 
 /// One layer of width 4: small enough to check by hand.
-fn config() -> ModelConfig {
+pub(crate) fn config() -> ModelConfig {
     let json = r#"{"model_type": "llama", "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,
         "num_attention_heads": 2, "vocab_size": 8, "max_position_embeddings": 16, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "tie_word_embeddings": true}"#;
