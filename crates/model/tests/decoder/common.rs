@@ -61,7 +61,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
 
 /// Every kernel set of this machine, with one and two threads.
 pub fn machines() -> Vec<Cpu> {
-    KernelSet::available().into_iter().flat_map(|set| [1, 2].map(|threads| Cpu::new(set, threads))).collect()
+    KernelSet::available().iter().flat_map(|set| [1, 2].map(|threads| Cpu::new(set, threads))).collect()
 }
 
 /// Largest difference over the largest magnitude expected.
