@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::Problem;
 
 /// The most packages that `shakti-engine` may need, itself included.
-const MAX_PACKAGES: usize = 40;
+pub const MAX_PACKAGES: usize = 40;
 
 /// Packages that must not stand below the engine: its upper levels and everything that opens sockets.
 const FORBIDDEN: [&str; 18] = [
@@ -56,7 +56,7 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<Problem>> {
 }
 
 /// Name and version of every package, the engine and its build dependencies included.
-fn packages(root: &Path) -> anyhow::Result<BTreeSet<String>> {
+pub fn packages(root: &Path) -> anyhow::Result<BTreeSet<String>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(root)

@@ -48,6 +48,8 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     let problems = check(root)?;
     problems.iter().for_each(|problem| println!("{problem}"));
     let warnings = problems.iter().filter(|problem| problem.warning).count();
+    let packages = closure::packages(root)?.len();
+    println!("engine: built from {packages} packages, itself included; at most {}", closure::MAX_PACKAGES);
     println!("tidy: {} errors, {warnings} warnings", problems.len() - warnings);
     Ok(problems.len() == warnings)
 }
