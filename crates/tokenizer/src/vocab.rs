@@ -309,6 +309,21 @@ mod tests {
     }
 
     #[test]
+    fn tokens_with_one_tag_and_slot_are_told_apart() {
+        let texts: Vec<String> = (0..1_000_000_u32).map(|n| n.to_string()).collect();
+        let mut by_slot: Vec<(u64, &str)> =
+            texts.iter().map(|text| (hash(text.as_bytes()) & !0xFFFF_FFF0, text.as_str())).collect();
+        by_slot.sort_unstable();
+        let alike: Vec<_> = by_slot.windows(2).filter(|pair| pair[0].0 == pair[1].0).collect();
+        assert!(!alike.is_empty());
+        for pair in alike {
+            let mut vocab = Vocab::with_capacity(1, 8);
+            vocab.push(String::new, |out| normal(out, pair[0].1)).unwrap();
+            assert_eq!((vocab.find(pair[0].1.as_bytes()), vocab.find(pair[1].1.as_bytes())), (Some(0), None));
+        }
+    }
+
+    #[test]
     fn first_of_repeated_merges_counts() {
         let mut merges = Merges::with_capacity(1);
         for (left, right, id) in [(1, 2, 9), (1, 2, 10), (2, 1, 11)] {
