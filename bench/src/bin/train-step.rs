@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use shakti_bench::{Spread, peak_memory_bytes, processor, random_ids, seconds};
-use shakti_kernels::{AdamWStep, Cpu, KernelSet, Precision};
+use shakti_kernels::{AdamWStep, Aligned, Cpu, KernelSet, Precision};
 use shakti_model::{
     Batch, Compute, Decoder, LayerType, Layout, ModelConfig, Parameters, Targets, TrainPass, preset,
 };
@@ -84,7 +84,7 @@ struct Run {
     decoder: Decoder,
     params: Parameters,
     grads: Parameters,
-    moments: [Vec<f32>; 2],
+    moments: [Aligned; 2],
     tokens: Vec<u32>,
     targets: Vec<u32>,
     rows: Vec<std::ops::Range<usize>>,
@@ -110,7 +110,7 @@ impl Run {
         Ok(Self {
             decoder: Decoder::new(config)?,
             grads: Parameters::zeros(layout),
-            moments: [vec![0.0; params.data.len()], vec![0.0; params.data.len()]],
+            moments: [Aligned::zeros(params.data.len()), Aligned::zeros(params.data.len())],
             params,
             tokens: random_ids(count, args.vocab, 1),
             targets: random_ids(count, args.vocab, 2),

@@ -1,12 +1,13 @@
 //! Scratch memory that is used again: large allocations are returned to the system when freed, and getting them
 //! back costs a page fault every 4 KiB, more than many operations on them.
 
+use crate::aligned::Aligned;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Freed buffers, by no order; few, because a forward pass asks for the same sizes again and again.
 #[derive(Debug, Default)]
-struct Shelf(Mutex<Vec<Vec<f32>>>);
+struct Shelf(Mutex<Vec<Aligned>>);
 
 /// Lends f32 buffers and takes them back when they are dropped.
 #[derive(Clone, Debug, Default)]
@@ -15,10 +16,7 @@ pub struct Buffers(Arc<Shelf>);
 impl Buffers {
     /// `len` values that the caller overwrites: what they hold is arbitrary, but initialized.
     pub fn take(&self, len: usize) -> Buffer {
-        let mut values = self.0.pick(len);
-        if values.len() < len {
-            values.resize(len, 0.0);
-        }
+        let values = self.0.pick(len).unwrap_or_else(|| Aligned::zeros(len));
         Buffer { values, len, home: self.0.clone() }
     }
 
@@ -38,22 +36,20 @@ impl Buffers {
 }
 
 impl Shelf {
-    /// The smallest free buffer that holds `len` values and wastes at most half of itself, or a new one.
-    fn pick(&self, len: usize) -> Vec<f32> {
+    /// The smallest free buffer that holds `len` values and wastes at most half of itself.
+    fn pick(&self, len: usize) -> Option<Aligned> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |values: &&Vec<f32>| values.len() >= len && values.len() <= 2 * len.max(512);
-        let best = free.iter().filter(fits).map(Vec::len).min();
-        match best.and_then(|best| free.iter().position(|values| values.len() == best)) {
-            Some(index) => free.swap_remove(index),
-            None => Vec::new(),
-        }
+        let fits = |values: &&Aligned| values.len() >= len && values.len() <= 2 * len.max(512);
+        let best = free.iter().filter(fits).map(|values| values.len()).min()?;
+        let index = free.iter().position(|values| values.len() == best)?;
+        Some(free.swap_remove(index))
     }
 }
 
 /// Borrowed scratch memory; a slice of f32.
 #[derive(Debug)]
 pub struct Buffer {
-    values: Vec<f32>,
+    values: Aligned,
     len: usize,
     home: Arc<Shelf>,
 }

@@ -6,6 +6,7 @@
 
 pub mod blocks;
 
+mod aligned;
 mod buffers;
 mod cpu;
 mod disjoint;
@@ -13,6 +14,7 @@ mod error;
 mod floats;
 mod kernel_set;
 mod matrix;
+mod memory;
 mod ops;
 mod packed;
 mod pool;
@@ -21,6 +23,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use aligned::Aligned;
 pub use buffers::{Buffer, Buffers};
 pub use cpu::Cpu;
 pub use error::Error;

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use shakti_kernels::Aligned;
+
 use crate::{ModelConfig, ModelError, ParamSpec};
 
 /// Where each parameter stands in the buffer; shared by weights, gradients and optimizer states.
@@ -117,13 +119,13 @@ impl Places {
 pub struct Parameters {
     layout: Arc<Layout>,
     /// All elements, in the order of the layout.
-    pub data: Vec<f32>,
+    pub data: Aligned,
 }
 
 impl Parameters {
     /// Zeros for every parameter.
     pub fn zeros(layout: Arc<Layout>) -> Self {
-        let data = vec![0.0; layout.num_elements()];
+        let data = Aligned::zeros(layout.num_elements());
         Self { layout, data }
     }
 

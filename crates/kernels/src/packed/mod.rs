@@ -4,7 +4,6 @@ pub(crate) mod activations;
 pub(crate) mod kernels;
 pub(crate) mod layout;
 mod matmul;
-mod memory;
 pub(crate) mod pack;
 #[cfg(test)]
 mod tests;
@@ -13,9 +12,9 @@ pub(crate) use activations::{Activations, TILE_WORDS};
 
 use crate::blocks::{BlockError, DType};
 use crate::disjoint::Disjoint;
+use crate::memory::Region;
 use crate::pool::ThreadPool;
 use layout::LANES;
-use memory::Region;
 
 /// A weight `[rows, cols]` (output, input features) of any format in the layout that the matmul kernels read.
 ///

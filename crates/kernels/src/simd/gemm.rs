@@ -3,6 +3,9 @@
 use super::Simd;
 use crate::ops::gemm::Tile;
 
+/// Steps of K between two looks at how many are left.
+const UNROLLED: usize = 4;
+
 /// `C (+)= A B` for one panel of `A` (`[K][ROWS]`) and one of `B` (`[K][columns]`, at most `VECTORS <= 3` vectors), K
 /// ascending for every element.
 ///
@@ -36,24 +39,47 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
 ) {
     prefetch::<S, ROWS, VECTORS>(s, tile);
     let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
-    for _ in 0..tile.words {
-        // SAFETY: the panels hold `tile.words` steps of `ROWS` and `VECTORS * LANES` elements.
-        unsafe {
-            let mut columns = [s.splat(0.0); VECTORS];
-            for (v, column) in columns.iter_mut().enumerate() {
-                *column = s.load_ptr(b.add(v * S::LANES));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let factor = s.splat(*a.add(r));
-                for (sum, &column) in sums.iter_mut().zip(&columns) {
-                    *sum = s.mul_add(factor, column, *sum);
-                }
-            }
-            (a, b) = (a.add(ROWS), b.add(VECTORS * S::LANES));
+    // Steps of four, because what counts steps takes the place of products.
+    for _ in 0..tile.words / UNROLLED {
+        for _ in 0..UNROLLED {
+            // SAFETY: the panels hold `tile.words` steps of `ROWS` and `VECTORS * LANES` elements.
+            unsafe { step(s, &mut sums, a, b) };
+            (a, b) = (a.wrapping_add(ROWS), b.wrapping_add(VECTORS * S::LANES));
         }
+    }
+    for _ in 0..tile.words % UNROLLED {
+        // SAFETY: as above.
+        unsafe { step(s, &mut sums, a, b) };
+        (a, b) = (a.wrapping_add(ROWS), b.wrapping_add(VECTORS * S::LANES));
     }
     // SAFETY: the caller's promise about `C`.
     unsafe { store(s, sums, tile) };
+}
+
+/// One step of K.
+///
+/// # Safety
+/// `ROWS` elements can be read from `a`, `VECTORS * LANES` from `b`.
+#[inline(always)]
+unsafe fn step<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    sums: &mut [[S::F32; VECTORS]; ROWS],
+    a: *const f32,
+    b: *const f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut columns = [s.splat(0.0); VECTORS];
+        for (v, column) in columns.iter_mut().enumerate() {
+            *column = s.load_ptr(b.add(v * S::LANES));
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let factor = s.splat(*a.add(r));
+            for (sum, &column) in sums.iter_mut().zip(&columns) {
+                *sum = s.mul_add(factor, column, *sum);
+            }
+        }
+    }
 }
 
 /// Brings the rows of `C` closer while the panels are multiplied.

@@ -19,10 +19,11 @@ use crate::disjoint::Disjoint;
 use crate::matrix::{MatMut, MatRef};
 use std::ops::Range;
 
-/// K whose panels of `B` are packed at once, about.
-const CHUNK_K: usize = 2048;
-/// Words of packed `B` at once (4 MiB), as far as one panel per block allows.
-const CHUNK_WORDS: usize = 1 << 20;
+/// K whose panels of `B` are packed at once, about: `C` is gone through once for each chunk, and the panels of `A` are
+/// packed again for each range of columns, so a chunk is short and its ranges are wide.
+const CHUNK_K: usize = 768;
+/// Words of packed `B` at once (7 MiB), as far as one panel per block allows.
+const CHUNK_WORDS: usize = 7 << 18;
 /// Rows of `A` that one task packs at most: with the longest block of K a quarter of a small L2 cache.
 const TASK_ROWS: usize = 128;
 /// Full panels of `B` that one task packs: their rows lie side by side in a row-major `B`.
@@ -138,7 +139,8 @@ pub(super) fn run(
     let blocks: Vec<_> = (0..depth).step_by(block_k).map(|k| k..depth.min(k + block_k)).collect();
     for blocks in blocks.chunks((CHUNK_K / block_k).max(1)) {
         let words: usize = blocks.iter().map(|block| gemm.words(block)).sum();
-        let step = (CHUNK_WORDS / words / gemm.cols).max(1) * gemm.cols;
+        let most = (CHUNK_WORDS / words / gemm.cols).max(1) * gemm.cols;
+        let step = b.cols.div_ceil(b.cols.div_ceil(most)).next_multiple_of(gemm.cols);
         for start in (0..b.cols).step_by(step) {
             let cols = start..b.cols.min(start + step);
             Scratch::B.with(gemm.padded_cols(cols.len()) * words, |buffer| {

@@ -1,15 +1,11 @@
-//! Memory that a thread keeps between calls, aligned to cache lines.
+//! Memory that a thread keeps between calls.
 
+use crate::aligned::Aligned;
 use std::cell::Cell;
 
-/// One cache line of 32-bit words.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "seen through a slice of words")] [u32; 16]);
-
 thread_local! {
-    static PANELS_OF_A: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    static PANELS_OF_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static PANELS_OF_A: Cell<Option<Aligned<u32>>> = const { Cell::new(None) };
+    static PANELS_OF_B: Cell<Option<Aligned<u32>>> = const { Cell::new(None) };
 }
 
 /// Which of the thread's two buffers.
@@ -27,13 +23,10 @@ impl Scratch {
             Scratch::B => &PANELS_OF_B,
         };
         key.with(|cell| {
-            let mut lines = cell.take();
-            if lines.len() * 16 < words {
-                lines.resize(words.div_ceil(16), Line([0; 16]));
-            }
-            // SAFETY: a `Line` is exactly 16 words without padding, and `words` are not more than there are.
-            let result = f(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), words) });
-            cell.set(lines);
+            let kept = cell.take().filter(|buffer| buffer.len() >= words);
+            let mut buffer = kept.unwrap_or_else(|| Aligned::zeros(words));
+            let result = f(&mut buffer[..words]);
+            cell.set(Some(buffer));
             result
         })
     }

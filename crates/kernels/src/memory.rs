@@ -1,4 +1,4 @@
-//! Memory for packed weights: few large mappings that ask for huge pages.
+//! Memory for weights and large arrays: few large mappings that ask for huge pages.
 //!
 //! With 4 KiB pages a core that streams weights spends a part of its time on address translation. How large a part
 //! depends on the machine and the moment: one thread read 48 MB at 8.6 to 26 GB/s, and at 15 to 29 GB/s from huge pages
@@ -38,7 +38,7 @@ impl Mapping {
 }
 
 /// A part of a mapping that belongs to one weight, zero at first.
-pub(super) struct Region {
+pub(crate) struct Region {
     /// `None` for no bytes.
     mapping: Option<Arc<Mapping>>,
     start: usize,
@@ -56,12 +56,16 @@ impl Region {
 
     fn take(len: usize) -> Option<Self> {
         let room = len.checked_next_multiple_of(LINE)?;
+        if room > MAPPING / 2 {
+            // Alone, so that nothing small keeps it from being unmapped.
+            let mapping = Mapping::new(room.checked_next_multiple_of(HUGE_PAGE)?)?;
+            return Some(Self { mapping: Some(Arc::new(mapping)), start: 0, len });
+        }
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let (mapping, start) = match open.0.upgrade() {
             Some(mapping) if room <= mapping.capacity - open.1 => (mapping, open.1),
             _ => {
-                let capacity = room.max(MAPPING).checked_next_multiple_of(HUGE_PAGE)?;
-                let mapping = Arc::new(Mapping::new(capacity)?);
+                let mapping = Arc::new(Mapping::new(MAPPING)?);
                 open.0 = Arc::downgrade(&mapping);
                 (mapping, 0)
             }
@@ -73,7 +77,7 @@ impl Region {
     fn pointer(&self) -> *mut u8 {
         match &self.mapping {
             Some(mapping) => mapping.map.as_mut_ptr().wrapping_add(mapping.skip + self.start),
-            None => std::ptr::NonNull::<u8>::dangling().as_ptr(),
+            None => std::ptr::without_provenance_mut(LINE),
         }
     }
 
