@@ -13,11 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Looks for new work with a pause instruction in between: some tens of microseconds.
 const SPINS: usize = 2_000;
-/// Looks for new work with the core given away in between: about a millisecond on a quiet machine.
-const YIELDS: usize = 1_000;
+/// How long after that it looks with the core given away in between, before it sleeps. A time and not a number of
+/// looks, because on a busy machine each of them may take milliseconds.
+const YIELD_TIME: Duration = Duration::from_millis(1);
 
 /// The job accepts workers.
 const OPEN: u64 = 1 << 31;
@@ -209,11 +211,18 @@ impl Shared {
     /// The state of an open job other than `seen`, or `None` when the pool is dropped.
     fn wait_for_job(&self, seen: u64) -> Option<u64> {
         let mut looks = 0;
-        while looks < SPINS + YIELDS {
+        while looks < SPINS {
             if let Some(answer) = self.look(seen) {
                 return answer;
             }
             pause(&mut looks);
+        }
+        let tired = Instant::now() + YIELD_TIME;
+        while Instant::now() < tired {
+            if let Some(answer) = self.look(seen) {
+                return answer;
+            }
+            std::thread::yield_now();
         }
         let mut guard = lock(&self.sleep);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
