@@ -55,6 +55,12 @@ impl<T: Plain> Clone for Aligned<T> {
     }
 }
 
+impl<T: Plain + PartialEq> PartialEq for Aligned<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
 impl<T: Plain> std::fmt::Debug for Aligned<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Aligned").field("len", &self.len).finish_non_exhaustive()

@@ -57,6 +57,8 @@ static ALL: &[&KernelSet] = &[
     &AVX512,
     #[cfg(target_arch = "x86_64")]
     &AVX512_BF16,
+    #[cfg(target_arch = "x86_64")]
+    &AMX,
 ];
 
 static SCALAR: KernelSet = KernelSet {
@@ -91,6 +93,15 @@ static AVX512_BF16: KernelSet = KernelSet {
     supported: x86_64::has_avx512_bf16,
     preferred: x86_64::multiplies_bf16_fast,
     floats: x86_64::avx512_bf16::FLOATS,
+    packed: x86_64::avx512::PACKED,
+};
+
+#[cfg(target_arch = "x86_64")]
+static AMX: KernelSet = KernelSet {
+    name: "amx",
+    supported: x86_64::amx::has_amx,
+    preferred: || true,
+    floats: x86_64::amx::FLOATS,
     packed: x86_64::avx512::PACKED,
 };
 

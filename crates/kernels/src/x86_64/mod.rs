@@ -2,6 +2,7 @@
 //!
 //! The features tested here are those that the kernels of a set may enable.
 
+pub(crate) mod amx;
 pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod avx512_bf16;
