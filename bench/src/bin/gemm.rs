@@ -1,8 +1,8 @@
 //! The matrix products of one layer and of the output head in a training step: GFLOP/s of each, as JSON lines.
 
 use clap::Parser;
-use shakti_bench::{Spread, seconds};
 use shakti_kernels::{Aligned, Cpu, KernelSet, MatMut, MatRef, Precision};
+use shakti_measure::{Spread, seconds};
 
 /// The shape of the model, and how to multiply.
 #[derive(Debug, Parser)]

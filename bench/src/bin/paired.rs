@@ -3,12 +3,9 @@
 //! A command's number is the first value of the given key in its JSON output (an object, or lines or a list of
 //! them; llama-bench's `avg_ts` among them). Rates: a ratio above 1 says that A is faster.
 
-use std::process::Command;
-
 use anyhow::Context as _;
 use clap::Parser;
-use serde_json::Value;
-use shakti_bench::{Spread, processor};
+use shakti_measure::{Spread, find_number, processor, run_for_json};
 
 /// The two commands, each run by `sh -c`.
 #[derive(Debug, Parser)]
@@ -48,36 +45,6 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn number(command: &str, key: &str) -> anyhow::Result<f64> {
-    let output = Command::new("sh").args(["-c", command]).output().with_context(|| command.to_string())?;
-    anyhow::ensure!(
-        output.status.success(),
-        "{command}: ended with {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout)?;
-    let (key, index) = match key.split_once('[') {
-        Some((key, index)) => (key, index.trim_end_matches(']').parse()?),
-        None => (key, 0),
-    };
-    let mut found = Vec::new();
-    for value in serde_json::Deserializer::from_str(&text).into_iter::<Value>() {
-        collect(&value.with_context(|| format!("{command}: its output is not JSON"))?, key, &mut found);
-    }
-    found.get(index).copied().with_context(|| format!("{command}: no number under `{key}`"))
-}
-
-fn collect(value: &Value, key: &str, found: &mut Vec<f64>) {
-    match value {
-        Value::Object(map) => {
-            for (name, value) in map {
-                match value.as_f64() {
-                    Some(number) if name == key => found.push(number),
-                    _ => collect(value, key, found),
-                }
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, key, found)),
-        _ => {}
-    }
+    let printed = run_for_json(command)?;
+    find_number(&printed, key).with_context(|| format!("{command}: no number under `{key}`"))
 }

@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use serde::Serialize;
-use shakti_bench::{Spread, processor};
 use shakti_checkpoint::{is_gguf, tokenizer_of_gguf};
 use shakti_gguf::GgufFile;
+use shakti_measure::{Spread, processor};
 use shakti_tokenizer::Tokenizer;
 
 /// The vocabularies, and how often to open them.

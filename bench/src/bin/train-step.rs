@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use clap::Parser;
-use shakti_bench::{Spread, peak_memory_bytes, processor, random_ids, seconds};
 use shakti_kernels::{AdamWStep, Aligned, Cpu, KernelSet, Precision};
+use shakti_measure::{Spread, peak_memory_bytes, processor, random_ids, seconds};
 use shakti_model::{
     Batch, Compute, Decoder, LayerType, Layout, ModelConfig, Parameters, Targets, TrainPass, preset,
 };

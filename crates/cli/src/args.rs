@@ -23,8 +23,9 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct GlobalArgs {
     /// Threads to compute with [default: as many as the system offers]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    #[arg(long, global = true, value_name = "N", value_delimiter = ',')]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Vec<u16>,
     /// Kernel set to compute with, e.g. scalar, avx2, avx512 [default: the best this CPU runs, or $SHAKTI_KERNELS]
     #[arg(long, global = true, value_name = "NAME")]
     pub kernels: Option<String>,
@@ -46,6 +47,7 @@ pub enum Command {
     Generate(commands::generate::GenerateArgs),
     Chat(commands::chat::ChatArgs),
     Model(commands::model::ModelArgs),
+    Bench(commands::bench::BenchArgs),
     Perplexity(commands::perplexity::PerplexityArgs),
     Tokenizer(commands::tokenizer::TokenizerArgs),
     Data(commands::data::DataArgs),

@@ -1,5 +1,6 @@
 //! What is done: one file per command, each with its flags and a `run` function.
 
+pub mod bench;
 pub mod chat;
 pub mod data;
 pub mod export;
@@ -28,6 +29,7 @@ pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(&args, settings),
         Command::Chat(args) => chat::run(&args, settings),
         Command::Model(args) => model::run(&args, settings),
+        Command::Bench(args) => bench::run(&args, settings),
         Command::Perplexity(args) => perplexity::run(&args, settings),
         Command::Tokenizer(args) => tokenizer::run(&args, settings),
         Command::Data(args) => data::run(&args, settings),

@@ -16,14 +16,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     interrupt::install();
     let outcome = std::panic::catch_unwind(|| {
-        let settings = Settings::new(&cli.global)?;
+        let measures = matches!(cli.command, Command::Bench(_));
+        let settings = Settings::new(&cli.global, measures)?;
         commands::run(cli.command, &settings)
     });
     match outcome {

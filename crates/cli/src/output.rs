@@ -1,7 +1,7 @@
 //! The one place that prints: results to standard output, everything else to standard error.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
@@ -74,6 +74,16 @@ impl Output {
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
             complain(&text.to_string());
+        }
+    }
+
+    /// Shows where the work stands, on a line of the terminal that the next one replaces; nothing without a terminal.
+    /// An empty text clears the line.
+    pub fn progress(&self, text: impl Display) {
+        let mut stderr = io::stderr().lock();
+        if !self.quiet && stderr.is_terminal() {
+            // As in `complain`, there is nobody left to tell.
+            let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
         }
     }
 

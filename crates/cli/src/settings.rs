@@ -15,28 +15,38 @@ use crate::output::Output;
 pub struct Settings {
     /// Where results and notes go.
     pub output: Output,
-    kernels: &'static KernelSet,
-    threads: usize,
+    /// The functions that compute.
+    pub kernels: &'static KernelSet,
+    /// Numbers of threads, at least one; several where a command measures each.
+    pub threads: Vec<usize>,
 }
 
 impl Settings {
-    /// Resolves the global flags.
+    /// Resolves the global flags; `several_threads` says whether the command takes more than one `--threads`.
     ///
     /// # Errors
-    /// A kernel set that does not exist or that this CPU cannot run.
-    pub fn new(args: &GlobalArgs) -> Result<Self, Failure> {
+    /// A kernel set that does not exist or that this CPU cannot run, more numbers of threads than the command takes.
+    pub fn new(args: &GlobalArgs, several_threads: bool) -> Result<Self, Failure> {
         let kernels = match &args.kernels {
             Some(name) => KernelSet::by_name(name)?,
             None => KernelSet::best()?,
         };
-        let offered = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = args.threads.map_or_else(offered, usize::from);
+        let mut threads: Vec<usize> = args.threads.iter().copied().map(usize::from).collect();
+        if threads.is_empty() {
+            threads.push(std::thread::available_parallelism().map_or(1, usize::from));
+        }
+        if threads.len() > 1 && !several_threads {
+            return Err(Failure::bad_input(format!(
+                "--threads: expected one number, found {}",
+                threads.len()
+            )));
+        }
         Ok(Self { output: Output::new(args.json, args.quiet), kernels, threads })
     }
 
     /// Kernels and threads to compute with.
     pub fn cpu(&self) -> Arc<Cpu> {
-        Arc::new(Cpu::new(self.kernels, self.threads))
+        Arc::new(Cpu::new(self.kernels, self.threads[0]))
     }
 
     /// Opens a model with these kernels and threads.
@@ -44,11 +54,20 @@ impl Settings {
     /// # Errors
     /// Names the file and what cannot be used in it.
     pub fn open_model(&self, path: &Path) -> Result<Arc<Model>, Failure> {
-        if !path.exists() {
-            let failure = Failure::bad_input(format!("{}: no such file or folder", path.display()));
-            return Err(failure.hint("a model is a GGUF file or a checkpoint folder"));
-        }
+        self.check_exists(path)?;
         Ok(Arc::new(Model::open(path, self.cpu())?))
+    }
+
+    /// Says what a model is where there is none.
+    ///
+    /// # Errors
+    /// There is nothing at this path.
+    pub fn check_exists(&self, path: &Path) -> Result<(), Failure> {
+        if path.exists() {
+            return Ok(());
+        }
+        let failure = Failure::bad_input(format!("{}: no such file or folder", path.display()));
+        Err(failure.hint("a model is a GGUF file or a checkpoint folder"))
     }
 
     /// The context decided for a model: what was asked for, or what the model was trained for. More than that is

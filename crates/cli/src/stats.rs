@@ -31,8 +31,8 @@ pub fn line(generation: &Generation, seed: u64) -> String {
         StopReason::ContextFull => "context full".to_owned(),
         StopReason::Cancelled => "cancelled".to_owned(),
     };
-    let memory =
-        peak_memory_bytes().map_or_else(String::new, |bytes| format!(", peak memory {}", mebibytes(bytes)));
+    let memory = shakti_measure::peak_memory_bytes()
+        .map_or_else(String::new, |bytes| format!(", peak memory {}", mebibytes(bytes)));
     format!(
         "[prompt {} tokens ({} reused) at {} tokens/s; {} new at {} tokens/s, first after {:.0} ms; KV cache {}{memory}; \
          seed {seed}; ended by {stop}]",
@@ -48,11 +48,4 @@ pub fn line(generation: &Generation, seed: u64) -> String {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-/// Most memory the process has had resident, where the system says so (Linux: `VmHWM`).
-pub fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

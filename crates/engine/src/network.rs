@@ -48,6 +48,11 @@ impl Network {
         self.weights.bytes()
     }
 
+    /// Bytes of the weights that one step of decoding reads, however many sequences take it together.
+    pub fn weight_bytes_per_step(&self) -> usize {
+        self.weights.bytes_per_pass()
+    }
+
     pub(crate) fn compute(&self) -> Compute<'_> {
         // Packed weights bring their own precision; this one is for dense weights.
         Compute { cpu: &self.cpu, precision: Precision::F32 }

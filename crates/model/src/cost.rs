@@ -38,16 +38,15 @@ impl Cost {
 
     /// Floating-point operations of attention (scores and values) for the token at `position`.
     pub fn attention_flops(config: &ModelConfig, position: usize) -> u64 {
-        let visible = |kind: &LayerType| match kind {
-            LayerType::FullAttention => position + 1,
-            LayerType::SlidingAttention => (position + 1).min(config.sliding_window),
-            LayerType::BlockSparseAttention => {
-                let whole = config.block_sparse.reach() - KEY_BLOCK + position % KEY_BLOCK + 1;
-                (position + 1).min(whole)
-            }
-        };
-        let keys: usize = config.layer_types.iter().map(visible).sum();
+        let keys: usize = config.layer_types.iter().map(|kind| visible_keys(config, *kind, position)).sum();
         (4 * keys * config.num_attention_heads * config.head_dim) as u64
+    }
+
+    /// Keys and values, in numbers, that attention reads from the cache for the token at `position`.
+    pub fn kv_values_read(config: &ModelConfig, position: usize) -> u64 {
+        let per_layer = config.layer_types.iter().zip(&config.num_kv_heads);
+        let values = per_layer.map(|(kind, kv_heads)| 2 * visible_keys(config, *kind, position) * kv_heads);
+        (values.sum::<usize>() * config.head_dim) as u64
     }
 
     /// f16 KV-cache bytes after `tokens` tokens; sliding layers stop growing at their window.
@@ -58,5 +57,17 @@ impl Cost {
         };
         let per_layer = config.layer_types.iter().zip(&config.num_kv_heads);
         per_layer.map(|(kind, kv_heads)| (4 * kept(kind) * kv_heads * config.head_dim) as u64).sum()
+    }
+}
+
+/// Keys that the token at `position` sees, itself included.
+fn visible_keys(config: &ModelConfig, kind: LayerType, position: usize) -> usize {
+    match kind {
+        LayerType::FullAttention => position + 1,
+        LayerType::SlidingAttention => (position + 1).min(config.sliding_window),
+        LayerType::BlockSparseAttention => {
+            let whole = config.block_sparse.reach() - KEY_BLOCK + position % KEY_BLOCK + 1;
+            (position + 1).min(whole)
+        }
     }
 }

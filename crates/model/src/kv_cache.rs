@@ -14,6 +14,9 @@ use crate::{LayerType, ModelConfig, ModelError};
 /// Tokens at the start of a stream that stay visible for ever.
 pub const SINK_TOKENS: usize = 4;
 
+/// Bytes of one number in a cache.
+pub const KV_VALUE_BYTES: usize = size_of::<f32>();
+
 /// How long a sequence may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMode {
@@ -123,7 +126,7 @@ impl KvCache {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|layer| 4 * (layer.k.len() + layer.v.len())).sum()
+        self.layers.iter().map(|layer| KV_VALUE_BYTES * (layer.k.len() + layer.v.len())).sum()
     }
 
     /// Checks that `len` more tokens fit.

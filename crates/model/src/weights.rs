@@ -183,15 +183,24 @@ impl PackedWeights {
 
     /// Bytes of the repacked weights.
     pub fn bytes(&self) -> usize {
-        let size = |tensor: &PackedTensor| match tensor {
-            PackedTensor::Matrix(matrix) => matrix.num_bytes(),
-            PackedTensor::Vector(values) => 4 * values.len(),
-        };
-        self.tensors.iter().map(size).sum()
+        self.tensors.iter().map(PackedTensor::bytes).sum()
+    }
+
+    /// Bytes that one pass over the weights reads: all but an embedding table that is not the head as well.
+    pub fn bytes_per_pass(&self) -> usize {
+        let (embed, head) = (self.layout.places.embed.weight, self.layout.places.lm_head.weight);
+        self.bytes() - if embed == head { 0 } else { self.tensors[embed].bytes() }
     }
 }
 
 impl PackedTensor {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Matrix(matrix) => matrix.num_bytes(),
+            Self::Vector(values) => 4 * values.len(),
+        }
+    }
+
     fn load(spec: &ParamSpec, source: &dyn TensorSource) -> Result<Self, ModelError> {
         let data = source.tensor(spec).map_err(ModelError::Source)?;
         let wrong = |error: &dyn std::fmt::Display| ModelError::Tensor {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::Problem;
 
 /// The folders of `crates/`, lowest first. The one place that holds the order.
-pub const LEVELS: [&str; 11] = [
+pub const LEVELS: [&str; 12] = [
     "kernels",
     "gguf",
     "tokenizer",
@@ -16,6 +16,7 @@ pub const LEVELS: [&str; 11] = [
     "engine",
     "data",
     "eval",
+    "measure",
     "quant",
     "train",
     "cli",

@@ -154,7 +154,7 @@ impl Conversation<'_> {
                 Line::Question(question) => self.ask(question)?,
             }
         }
-        self.report.peak_memory_bytes = stats::peak_memory_bytes();
+        self.report.peak_memory_bytes = shakti_measure::peak_memory_bytes();
         Ok(output.object(&self.report)?)
     }
 

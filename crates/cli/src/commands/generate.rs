@@ -89,7 +89,7 @@ pub fn run(args: &GenerateArgs, settings: &Settings) -> Result<(), Failure> {
         generation: &generation,
         seed: options.sampler.seed,
         rates: stats::Rates::of(&generation.stats),
-        peak_memory_bytes: stats::peak_memory_bytes(),
+        peak_memory_bytes: shakti_measure::peak_memory_bytes(),
     };
     output.object(&report)?;
     output.note(stats::line(&generation, options.sampler.seed));

@@ -27,7 +27,6 @@ use super::train::Progress;
 use crate::failure::{Failure, FailureExt};
 use crate::interrupt::Listener;
 use crate::settings::Settings;
-use crate::stats;
 
 /// Train a small medical assistant from text to chat on this machine, offline, and report what it can do
 #[derive(Debug, Args)]
@@ -193,7 +192,7 @@ impl Flow<'_> {
             out: self.out.path.clone(),
             seconds: self.clock.laps.clone(),
             total_seconds: self.clock.start.elapsed().as_secs_f64(),
-            peak_memory_bytes: stats::peak_memory_bytes(),
+            peak_memory_bytes: shakti_measure::peak_memory_bytes(),
             kernel_set: self.cpu.kernels.name().into(),
             threads: self.cpu.pool.threads(),
             stages,

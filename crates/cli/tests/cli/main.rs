@@ -1,6 +1,7 @@
 //! The real binary, run as a user runs it: standard output, messages, exit codes.
 
 mod bad_input;
+mod bench;
 mod chat;
 mod common;
 mod convert;

@@ -9,7 +9,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn every_commands_help_has_an_example() {
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 14] = [
         &["quickstart"],
         &["train", "pretrain"],
         &["train", "sft"],
@@ -18,6 +18,7 @@ fn every_commands_help_has_an_example() {
         &["generate"],
         &["chat"],
         &["model", "info"],
+        &["bench"],
         &["perplexity"],
         &["tokenizer", "train"],
         &["tokenizer", "encode"],
