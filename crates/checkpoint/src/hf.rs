@@ -148,6 +148,12 @@ impl TensorSource for HfFolder {
         let dtype = *self.dtypes.get(&spec.name).ok_or_else(missing)?;
         Ok(TensorData { dtype, bytes: Cow::Borrowed(file.bytes(tensor)) })
     }
+
+    fn release(&self, spec: &ParamSpec) {
+        if let Some((file, tensor)) = self.stored(&spec.name) {
+            file.release(tensor);
+        }
+    }
 }
 
 /// Reads the `config.json` of a folder.

@@ -92,4 +92,11 @@ impl TensorSource for ModelFile {
             Self::Gguf(model) => model.tensor(spec),
         }
     }
+
+    fn release(&self, spec: &ParamSpec) {
+        match self {
+            Self::Folder(folder) => folder.release(spec),
+            Self::Gguf(model) => model.release(spec),
+        }
+    }
 }

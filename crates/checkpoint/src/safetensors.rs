@@ -97,6 +97,14 @@ impl SafetensorsFile {
     pub fn bytes(&self, tensor: &StoredTensor) -> &[u8] {
         &self.map[tensor.range.clone()]
     }
+
+    /// Tells the system that a tensor's bytes are not needed for now, see [`FileMap::release`].
+    ///
+    /// # Panics
+    /// As [`bytes`](Self::bytes).
+    pub fn release(&self, tensor: &StoredTensor) {
+        self.map.release(self.bytes(tensor));
+    }
 }
 
 /// A damaged place of a file whose path the caller knows.

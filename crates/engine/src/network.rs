@@ -34,7 +34,7 @@ impl Network {
     /// # Errors
     /// A configuration or a tensor that cannot be used.
     pub fn load(config: ModelConfig, source: &dyn TensorSource, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
-        let weights = PackedWeights::load(&config, source)?;
+        let weights = PackedWeights::load(&config, source, &cpu)?;
         Ok(Self { cpu, decoder: Decoder::new(config)?, weights })
     }
 

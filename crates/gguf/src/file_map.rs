@@ -32,6 +32,20 @@ impl FileMap {
         let map = unsafe { memmap2::Mmap::map(&file)? };
         Ok(Self(Some(map)))
     }
+
+    /// Tells the system that `part` of these bytes is not needed for now: it need not stay in the process's memory. The
+    /// bytes remain and are read again when they are touched.
+    pub fn release(&self, part: &[u8]) {
+        let Some(map) = &self.0 else { return };
+        let start = part.as_ptr().addr().checked_sub(map.as_ptr().addr());
+        let inside = start.filter(|start| start + part.len() <= map.len() && !part.is_empty());
+        let Some(start) = inside else { return };
+        // SAFETY: the map is shared and read-only, so its pages hold nothing but the file and come back from there.
+        #[cfg(target_os = "linux")]
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, part.len()) };
+        #[cfg(not(target_os = "linux"))]
+        let _ = start;
+    }
 }
 
 impl Deref for FileMap {
@@ -39,5 +53,23 @@ impl Deref for FileMap {
 
     fn deref(&self) -> &[u8] {
         self.0.as_deref().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_bytes_are_read_again() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+        std::io::Write::write_all(&mut file, &bytes).expect("written");
+        let map = FileMap::open(file.path()).expect("mapped");
+        assert_eq!(*map, *bytes);
+        for part in [&map[..], &map[5000..60_000], &map[99_999..], &map[..0], &bytes[..10]] {
+            map.release(part);
+            assert_eq!(*map, *bytes);
+        }
     }
 }

@@ -277,4 +277,14 @@ impl GgufFile {
         let start = (self.data_start + tensor.offset) as usize;
         &self.backing.bytes()[start..start + tensor.byte_len as usize]
     }
+
+    /// Tells the system that a tensor's bytes are not needed for now, see [`FileMap::release`].
+    ///
+    /// # Panics
+    /// As [`tensor_bytes`](Self::tensor_bytes).
+    pub fn release(&self, tensor: &TensorInfo) {
+        if let Backing::Map(map) = &self.backing {
+            map.release(self.tensor_bytes(tensor));
+        }
+    }
 }

@@ -132,6 +132,9 @@ pub trait TensorSource {
     /// # Errors
     /// Whatever the source meets; it should name file and tensor.
     fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// The tensor is not needed for now: a source that maps a file may let go of its pages.
+    fn release(&self, _spec: &ParamSpec) {}
 }
 
 /// f32 parameters are a source too, so a model in training can be served from memory.
@@ -155,14 +158,18 @@ enum PackedTensor {
 }
 
 impl PackedWeights {
-    /// Reads and repacks every parameter of the configuration.
+    /// Reads and repacks every parameter of the configuration, one after the other, and releases each.
     ///
     /// # Errors
     /// What the source reports, or a tensor whose bytes do not fit its shape and type.
-    pub fn load(config: &ModelConfig, source: &dyn TensorSource) -> Result<Self, ModelError> {
+    pub fn load(config: &ModelConfig, source: &dyn TensorSource, cpu: &Cpu) -> Result<Self, ModelError> {
         let layout = crate::params::Layout::new(config);
-        let tensors =
-            layout.specs().iter().map(|spec| PackedTensor::load(spec, source)).collect::<Result<_, _>>()?;
+        let load = |spec| {
+            let tensor = PackedTensor::load(spec, source, cpu);
+            source.release(spec);
+            tensor
+        };
+        let tensors = layout.specs().iter().map(load).collect::<Result<_, _>>()?;
         Ok(Self { layout, tensors })
     }
 
@@ -201,7 +208,7 @@ impl PackedTensor {
         }
     }
 
-    fn load(spec: &ParamSpec, source: &dyn TensorSource) -> Result<Self, ModelError> {
+    fn load(spec: &ParamSpec, source: &dyn TensorSource, cpu: &Cpu) -> Result<Self, ModelError> {
         let data = source.tensor(spec).map_err(ModelError::Source)?;
         let wrong = |error: &dyn std::fmt::Display| ModelError::Tensor {
             name: spec.name.clone(),
@@ -210,7 +217,8 @@ impl PackedTensor {
         };
         match spec.shape.as_slice() {
             [rows, cols] => {
-                let matrix = PackedMatrix::pack(data.dtype, *rows, *cols, &data.bytes)
+                let shape = [*rows, *cols];
+                let matrix = PackedMatrix::pack_with(&cpu.pool, data.dtype, shape, &data.bytes)
                     .map_err(|error| wrong(&error))?;
                 Ok(Self::Matrix(matrix))
             }

@@ -119,4 +119,10 @@ impl TensorSource for GgufModel {
         };
         Ok(TensorData { dtype, bytes })
     }
+
+    fn release(&self, spec: &ParamSpec) {
+        if let Ok(tensor) = self.file.require_tensor(&name_in_file(spec)) {
+            self.file.release(tensor);
+        }
+    }
 }

@@ -69,12 +69,12 @@ const ALL: [LayerType; 3] =
 fn prefill_equals_single_decodes_and_batched_equals_alone_in_bits() {
     let config = small(&ALL, 80);
     let params = params_of(&config);
-    let packed = PackedWeights::load(&config, &params).unwrap();
     let text = ids(600);
     let mode = CacheMode::Bounded { max_seq_len: 600 };
     let mut one_thread: Option<(&str, Vec<f32>)> = None;
     for cpu in machines() {
         let name = cpu.kernels.name();
+        let packed = PackedWeights::load(&config, &params, &cpu).unwrap();
         let whole = run(&cpu, &config, &packed.weights(), &[&text], mode, 0);
         let singles: Vec<&[u32]> = text.chunks(1).collect();
         assert_eq!(whole, run(&cpu, &config, &packed.weights(), &singles, mode, 0), "{name}: decode");
@@ -92,9 +92,9 @@ fn prefill_equals_single_decodes_and_batched_equals_alone_in_bits() {
 fn training_weights_and_packed_weights_give_the_same_logits() {
     let config = small(&ALL, 80);
     let params = params_of(&config);
-    let packed = PackedWeights::load(&config, &params).unwrap();
     let (text, mode) = (ids(300), CacheMode::Bounded { max_seq_len: 300 });
     for cpu in machines() {
+        let packed = PackedWeights::load(&config, &params, &cpu).unwrap();
         let dense = run(&cpu, &config, &Weights::dense(&params), &[&text], mode, 0);
         let error = relative(&run(&cpu, &config, &packed.weights(), &[&text], mode, 0), &dense);
         assert!(error < 1e-4, "{}: {error}", cpu.kernels.name());

@@ -99,7 +99,7 @@ fn a_folder_that_transformers_wrote_gives_its_logits() {
         let golden = Golden::load(name);
         let ids = golden.ids("input_ids");
         for cpu in machines() {
-            let packed = PackedWeights::load(&golden.config, &golden.params).unwrap();
+            let packed = PackedWeights::load(&golden.config, &golden.params, &cpu).unwrap();
             for weights in [Weights::dense(&golden.params), packed.weights()] {
                 let all = logits(&cpu, &golden.config, &weights, &ids, &[ids.len() as u32]);
                 let error = relative(&all, &golden.floats("logits"));
