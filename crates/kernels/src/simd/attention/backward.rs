@@ -88,6 +88,7 @@ fn probabilities<S: Simd>(
             a_strides: (dim, 1),
             b: &b[vectors.start..],
             b_stride: KEY_BLOCK,
+            ahead: 0,
         };
         product.run(s);
     }
@@ -132,6 +133,7 @@ fn add_gradients<S: Simd>(
             a_strides: (1, KEY_BLOCK),
             b,
             b_stride: dim,
+            ahead: 0,
         };
         product.run(s);
     }
@@ -144,6 +146,7 @@ fn add_gradients<S: Simd>(
         a_strides: (KEY_BLOCK, 1),
         b: &work.k_t[keys.start * dim..],
         b_stride: dim,
+        ahead: 0,
     };
     product.run(s);
 }

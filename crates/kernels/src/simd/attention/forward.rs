@@ -37,6 +37,7 @@ pub(crate) fn attention<S: Simd>(s: S, output: TileOutput<'_>, q: &[f32], keys: 
                 a_strides: (dim, 1),
                 b: &keys.k_block(block)[start..],
                 b_stride: KEY_BLOCK,
+                ahead: dim * KEY_BLOCK,
             };
             product.run(s);
             softmax(s, &mut scores[..rows * KEY_BLOCK], &mut state, &visible, out);
@@ -49,6 +50,7 @@ pub(crate) fn attention<S: Simd>(s: S, output: TileOutput<'_>, q: &[f32], keys: 
                 a_strides: (KEY_BLOCK, 1),
                 b: &keys.v_block(block)[start * dim..],
                 b_stride: dim,
+                ahead: dim * KEY_BLOCK,
             };
             product.run(s);
         }
@@ -74,7 +76,7 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32], state: &mut State, visible: &Visib
         correction[i] = if old == new { 0.0 } else { old - new };
         state.max[i] = new;
     }
-    for_lanes!(S, ROWS, |i, lanes| {
+    for_lanes!(S, rows, |i, lanes| {
         let factor = exp(s, lanes.load(s, &correction, i));
         lanes.store(s, &mut correction, i, factor);
     });

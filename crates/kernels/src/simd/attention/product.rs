@@ -15,6 +15,8 @@ pub(crate) struct Product<'a> {
     pub a_strides: (usize, usize),
     pub b: &'a [f32],
     pub b_stride: usize,
+    /// Elements behind `B` that few rows ask for while they go through it, where the next product reads; 0: none.
+    pub ahead: usize,
 }
 
 impl Product<'_> {
@@ -119,6 +121,9 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
             let mut columns = [s.splat(0.0); VECTORS];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = load(s, b.add(v * S::LANES), last);
+                if ROWS <= 2 && p.ahead > 0 {
+                    s.prefetch(b.wrapping_add(v * S::LANES + p.ahead));
+                }
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let factor = s.splat(*a.add(r * p.a_strides.0));
