@@ -48,6 +48,7 @@ pub enum Command {
     Chat(commands::chat::ChatArgs),
     Model(commands::model::ModelArgs),
     Bench(commands::bench::BenchArgs),
+    Plan(commands::plan::PlanArgs),
     Perplexity(commands::perplexity::PerplexityArgs),
     Tokenizer(commands::tokenizer::TokenizerArgs),
     Data(commands::data::DataArgs),

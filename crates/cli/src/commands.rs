@@ -7,6 +7,7 @@ pub mod export;
 pub mod generate;
 pub mod model;
 pub mod perplexity;
+pub mod plan;
 pub mod quantize;
 pub mod quickstart;
 pub mod tokenizer;
@@ -30,6 +31,7 @@ pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
         Command::Chat(args) => chat::run(&args, settings),
         Command::Model(args) => model::run(&args, settings),
         Command::Bench(args) => bench::run(&args, settings),
+        Command::Plan(args) => plan::run(&args, settings),
         Command::Perplexity(args) => perplexity::run(&args, settings),
         Command::Tokenizer(args) => tokenizer::run(&args, settings),
         Command::Data(args) => data::run(&args, settings),

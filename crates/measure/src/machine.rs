@@ -33,11 +33,21 @@ pub fn processor() -> String {
     name.unwrap_or("unknown").to_owned()
 }
 
+/// Main memory in bytes, where the system says so (Linux: `MemTotal`).
+pub fn memory_bytes() -> Option<u64> {
+    kib_of("/proc/meminfo", "MemTotal:")
+}
+
 /// Most memory the process has had resident, in bytes, where the system says so (Linux: `VmHWM`).
 pub fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    kib_of("/proc/self/status", "VmHWM:")
+}
+
+/// The bytes that a line `KEY  NUMBER kB` of a file states.
+fn kib_of(file: &str, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// CPU time of all threads of this process, in seconds, where the system says so.
@@ -61,6 +71,7 @@ mod tests {
         let machine = Machine::here();
         assert!(machine.cores > 0 && machine.os.starts_with("linux "), "{machine:?}");
         assert!(peak_memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(memory_bytes() > peak_memory_bytes());
         let before = cpu_seconds().expect("a clock");
         let start = std::time::Instant::now();
         while start.elapsed().as_millis() < 20 {

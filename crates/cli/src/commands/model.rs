@@ -65,12 +65,15 @@ struct Info {
     stored_bytes: Option<u64>,
 }
 
+/// A model in one format.
 #[derive(Debug, Serialize)]
-struct FormatSize {
-    format: &'static str,
-    file_bytes: u64,
+pub struct FormatSize {
+    /// Name of the file type.
+    pub format: &'static str,
+    /// Bytes of all weights.
+    pub file_bytes: u64,
     /// Weights that one decoded token reads.
-    bytes_per_token: u64,
+    pub bytes_per_token: u64,
     bits_per_parameter: f64,
     times_smaller_than_f32: f64,
 }
@@ -79,18 +82,23 @@ struct FormatSize {
 pub fn run(args: &ModelArgs, settings: &Settings) -> Result<(), Failure> {
     let ModelCommand::Info(args) = &args.command;
     let name = args.model.as_deref().or(args.model_flag.as_deref()).expect("clap demands one of the two");
-    let info = if PRESETS.contains(&name) {
-        Info::new(name, &shakti_model::preset(name)?, None)?
-    } else {
-        let path = Path::new(name);
-        if !path.exists() {
-            let message = format!("`{name}` is neither a preset nor a path that exists");
-            return Err(Failure::bad_input(message).hint(format!("presets are {}", PRESETS.join(", "))));
-        }
-        let file = ModelFile::open(path).context("cannot open the model")?;
-        Info::new(name, file.config(), Some(file.weight_bytes()))?
-    };
+    let (config, stored_bytes) = open_config(name)?;
+    let info = Info::new(name, &config, stored_bytes)?;
     Ok(settings.output.result(&info, info.text())?)
+}
+
+/// The configuration of a preset, a folder or a file, and the bytes of its weights as stored.
+pub fn open_config(name: &str) -> Result<(ModelConfig, Option<u64>), Failure> {
+    if PRESETS.contains(&name) {
+        return Ok((shakti_model::preset(name)?, None));
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        let message = format!("`{name}` is neither a preset nor a path that exists");
+        return Err(Failure::bad_input(message).hint(format!("presets are {}", PRESETS.join(", "))));
+    }
+    let file = ModelFile::open(path).context("cannot open the model")?;
+    Ok((file.config().clone(), Some(file.weight_bytes())))
 }
 
 impl Info {
@@ -117,7 +125,7 @@ impl Info {
             attention_flops_at_full_context: Cost::attention_flops(config, last),
             kv_bytes_per_token_f16: cost.kv_bytes_per_token,
             kv_bytes_at_full_context_f16: Cost::kv_bytes(config, last + 1),
-            formats: format_sizes(config, cost.parameters)?,
+            formats: format_sizes(config)?,
             stored_bytes,
         })
     }
@@ -188,7 +196,9 @@ impl Info {
     }
 }
 
-fn format_sizes(config: &ModelConfig, parameters: u64) -> Result<Vec<FormatSize>, Failure> {
+/// The model in every file type that is sized up, largest first.
+pub fn format_sizes(config: &ModelConfig) -> Result<Vec<FormatSize>, Failure> {
+    let parameters = Cost::new(config).parameters;
     let size = |name: &'static str| {
         let plan = plan(config, name.parse::<FileType>()?, None);
         let bytes = total_bytes(&plan) as u64;

@@ -10,6 +10,7 @@ mod disk_full;
 mod generate;
 mod model_info;
 mod perplexity;
+mod plan;
 mod privacy;
 mod quickstart;
 mod tokenizer;

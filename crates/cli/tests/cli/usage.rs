@@ -9,7 +9,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn every_commands_help_has_an_example() {
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 15] = [
         &["quickstart"],
         &["train", "pretrain"],
         &["train", "sft"],
@@ -20,6 +20,7 @@ fn every_commands_help_has_an_example() {
         &["model", "info"],
         &["bench"],
         &["perplexity"],
+        &["plan"],
         &["tokenizer", "train"],
         &["tokenizer", "encode"],
         &["tokenizer", "decode"],
