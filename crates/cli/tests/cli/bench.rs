@@ -105,7 +105,7 @@ fn energy_is_measured_where_a_counter_counts() {
     let root = powercap("powercap", 1);
     let mut child = command()
         .args(["bench", "-m", arg(&model()), "--json", "--grid", "400", "--powercap", arg(&root)])
-        .args(["--prompt", "64", "--gen", "128", "--repeat", "3"])
+        .args(["--prompt", "64", "--gen", "128", "--repeat", "41"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
