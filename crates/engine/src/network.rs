@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use shakti_kernels::{Cpu, Precision};
+use shakti_kernels::{Buffer, Cpu, Precision};
 use shakti_model::{
-    Batch, CacheMode, Compute, Decoder, KvCache, LossSum, ModelConfig, PackedWeights, Targets, TensorSource,
+    Batch, CacheMode, Compute, Decoder, InputObserver, KvCache, LossSum, ModelConfig, PackedWeights, Targets,
+    TensorSource, Weights,
 };
 
 use crate::EngineError;
+
+mod divergence;
 
 /// Rows of one forward pass when many sequences are measured together.
 const LOSS_ROWS: usize = 2048;
@@ -66,36 +69,33 @@ impl Network {
     /// Ids outside the vocabulary.
     pub fn losses(&self, windows: &[ScoredWindow<'_>]) -> Result<Vec<LossSum>, EngineError> {
         let mut losses = Vec::with_capacity(windows.len());
-        let mut rest = windows;
-        while !rest.is_empty() {
-            let mut rows = 0;
-            let fits = |window: &&ScoredWindow<'_>| {
-                rows += window.ids.len();
-                rows <= LOSS_ROWS
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            losses.extend(self.losses_of_one_batch(&rest[..count])?);
-            rest = &rest[count..];
+        for batch in batches(windows, |window| window.ids.len()) {
+            losses.extend(self.losses_of_one_batch(batch)?);
         }
         Ok(losses)
     }
 
+    /// Shows the input of every linear layer to `observer` while the sequences are read, each from an empty context;
+    /// the head sees every row, though no scores are computed.
+    ///
+    /// # Errors
+    /// Ids outside the vocabulary.
+    pub fn observe_inputs(
+        &self,
+        sequences: &[&[u32]],
+        observer: &dyn InputObserver,
+    ) -> Result<(), EngineError> {
+        let weights = self.weights.weights().observed(self.weights.layout(), observer);
+        for batch in batches(sequences, |ids| ids.len()) {
+            weights.observe_head(&self.hidden(&weights, batch)?);
+        }
+        Ok(())
+    }
+
     fn losses_of_one_batch(&self, windows: &[ScoredWindow<'_>]) -> Result<Vec<LossSum>, EngineError> {
         let (compute, weights) = (self.compute(), self.weights.weights());
-        // The last id of a window is only predicted, never read.
-        let inputs: Vec<&[u32]> =
-            windows.iter().map(|window| &window.ids[..window.ids.len().max(1) - 1]).collect();
-        let mut caches: Vec<KvCache> = Vec::new();
-        let (mut tokens, mut rows) = (Vec::new(), Vec::new());
-        for input in inputs.iter().filter(|input| !input.is_empty()) {
-            rows.push(tokens.len()..tokens.len() + input.len());
-            tokens.extend_from_slice(input);
-            let mode = CacheMode::Bounded { max_seq_len: input.len() };
-            caches.push(KvCache::new(self.config(), mode, input.len()));
-        }
-        let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
-        let batch = Batch { tokens: &tokens, rows: &rows };
-        let hidden = self.decoder.forward(compute, &weights, batch, &mut borrowed)?;
+        let inputs: Vec<&[u32]> = windows.iter().map(ScoredWindow::input).collect();
+        let hidden = self.hidden(&weights, &inputs)?;
         let width = self.config().hidden_size;
         let mut losses = Vec::with_capacity(windows.len());
         let mut first_row = 0;
@@ -112,6 +112,43 @@ impl Network {
             first_row += input.len();
         }
         Ok(losses)
+    }
+
+    /// Normalised hidden states of sequences `[N, D]`, each from an empty context; empty ones have no rows.
+    fn hidden(&self, weights: &Weights<'_>, inputs: &[&[u32]]) -> Result<Buffer, EngineError> {
+        let mut caches: Vec<KvCache> = Vec::new();
+        let (mut tokens, mut rows) = (Vec::new(), Vec::new());
+        for input in inputs.iter().filter(|input| !input.is_empty()) {
+            rows.push(tokens.len()..tokens.len() + input.len());
+            tokens.extend_from_slice(input);
+            let mode = CacheMode::Bounded { max_seq_len: input.len() };
+            caches.push(KvCache::new(self.config(), mode, input.len()));
+        }
+        let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
+        let batch = Batch { tokens: &tokens, rows: &rows };
+        Ok(self.decoder.forward(self.compute(), weights, batch, &mut borrowed)?)
+    }
+}
+
+/// Consecutive items of together at most [`LOSS_ROWS`] rows, or a single longer one.
+fn batches<T>(mut rest: &[T], rows: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = |item: &&T| {
+            sum += rows(item);
+            sum <= LOSS_ROWS
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (batch, after) = rest.split_at(count);
+        rest = after;
+        (count > 0).then_some(batch)
+    })
+}
+
+impl ScoredWindow<'_> {
+    /// What is read: the last id is only predicted.
+    fn input(&self) -> &[u32] {
+        &self.ids[..self.ids.len().max(1) - 1]
     }
 }
 

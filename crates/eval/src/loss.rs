@@ -101,6 +101,30 @@ pub fn measure_loss(
     Ok(owners.iter().zip(&windows).zip(&losses).map(unit).collect())
 }
 
+/// Mean `KL(reference || model)` in nats per scored id over the same windows, with its interval over them.
+///
+/// # Errors
+/// As [`measure_loss`]; models of different vocabularies, no scored ids.
+pub fn measure_divergence(
+    (model, reference): (&Model, &Model),
+    documents: &[Document<'_>],
+    options: WindowOptions,
+    seed: u64,
+) -> Result<Estimate, EvalError> {
+    options.validate(model.config().max_position_embeddings)?;
+    let windows: Vec<ScoredWindow<'_>> =
+        documents.iter().flat_map(|document| options.cut(document)).collect();
+    let sums = model.network().divergences(reference.network(), &windows)?;
+    let tokens = |index: usize| windows[index].ids.len() - windows[index].scored_from;
+    if windows.is_empty() {
+        return Err(EvalError::Empty("the texts have no token with a token before it"));
+    }
+    Ok(bootstrap(windows.len(), seed, |drawn| {
+        let nats: f64 = drawn.iter().map(|index| sums[*index]).sum();
+        nats / drawn.iter().map(|index| tokens(*index)).sum::<usize>() as f64
+    }))
+}
+
 /// Loss, perplexity and bits per byte with 95% intervals over units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LossReport {

@@ -17,13 +17,28 @@ pub enum Matrix<'a> {
     Packed(&'a PackedMatrix),
 }
 
+/// Sees what goes into the linear layers of a forward pass.
+pub trait InputObserver {
+    /// The rows `x [N, in]` that are about to be multiplied by parameter `index` of [`crate::Layout::specs`].
+    fn input(&self, index: usize, x: &[f32]);
+}
+
 /// A linear layer's weight `[out, in]` and bias `[out]`.
 pub struct LinearWeight<'a> {
     pub(crate) matrix: Matrix<'a>,
     pub(crate) bias: Option<&'a [f32]>,
+    /// Its index in the layout, and who looks on.
+    observer: Option<(usize, &'a dyn InputObserver)>,
 }
 
 impl LinearWeight<'_> {
+    /// Shows `x [N, in]` to the observer, if there is one.
+    pub(crate) fn observe(&self, x: &[f32]) {
+        if let Some((index, observer)) = self.observer {
+            observer.input(index, x);
+        }
+    }
+
     pub(crate) fn out_features(&self, in_features: usize) -> usize {
         match self.matrix {
             Matrix::Dense(values) => values.len() / in_features,
@@ -88,13 +103,42 @@ impl<'a> Weights<'a> {
         Self::from_places(&params.layout().places, |index| Matrix::Dense(slice(index)), slice)
     }
 
+    /// The same weights with an observer of every linear layer's input. The output head is shown only the rows that
+    /// are scored: [`crate::Decoder::logits`] does, [`Weights::observe_head`] where no scores are needed.
+    pub fn observed(mut self, layout: &crate::Layout, observer: &'a dyn InputObserver) -> Self {
+        for (layer, places) in self.layers.iter_mut().zip(&layout.places.layers) {
+            let linears = [
+                (&mut layer.q, places.q),
+                (&mut layer.k, places.k),
+                (&mut layer.v, places.v),
+                (&mut layer.o, places.o),
+                (&mut layer.gate, places.gate),
+                (&mut layer.up, places.up),
+                (&mut layer.down, places.down),
+            ];
+            for (linear, place) in linears {
+                linear.observer = Some((place.weight, observer));
+            }
+        }
+        self.lm_head.observer = Some((layout.places.lm_head.weight, observer));
+        self
+    }
+
+    /// Shows normalised hidden states `[N, D]` to the head's observer without computing scores.
+    pub fn observe_head(&self, hidden: &[f32]) {
+        self.lm_head.observe(hidden);
+    }
+
     fn from_places(
         places: &crate::params::Places,
         matrix: impl Fn(usize) -> Matrix<'a>,
         vector: impl Fn(usize) -> &'a [f32],
     ) -> Self {
-        let linear =
-            |place: &Place| LinearWeight { matrix: matrix(place.weight), bias: place.bias.map(&vector) };
+        let linear = |place: &Place| LinearWeight {
+            matrix: matrix(place.weight),
+            bias: place.bias.map(&vector),
+            observer: None,
+        };
         let norm = |place: &Place| NormWeight { weight: vector(place.weight), bias: place.bias.map(&vector) };
         let layers = places.layers.iter().map(|layer| LayerWeights {
             input_norm: norm(&layer.input_norm),
@@ -186,6 +230,11 @@ impl PackedWeights {
             }
         };
         Weights::from_places(&self.layout.places, matrix, vector)
+    }
+
+    /// Names, shapes and order of the parameters.
+    pub fn layout(&self) -> &crate::Layout {
+        &self.layout
     }
 
     /// Bytes of the repacked weights.

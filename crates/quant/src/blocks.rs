@@ -5,10 +5,20 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use shakti_kernels::Cpu;
-use shakti_kernels::blocks::{self, DType};
+use shakti_kernels::blocks::{self, BlockError, DType};
 use shakti_model::{ParamSpec, TensorData, TensorSource};
 
-use crate::{QuantError, TensorPlan};
+use crate::{Importance, QuantError, TensorPlan};
+
+/// How tensors are quantized.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Whether a quantized source is accepted.
+    pub allow_requantize: bool,
+    /// Measured importance of input features: scales are searched for the least weighted error then, where a
+    /// tensor has no importance for the least plain one. `None`: the reference quantizers, byte for byte.
+    pub importance: Option<&'a Importance>,
+}
 
 /// What became of one tensor.
 #[derive(Clone, Debug)]
@@ -17,6 +27,9 @@ pub struct TensorReport {
     pub plan: TensorPlan,
     /// Normalised mean squared error: sum of squared differences over sum of squares.
     pub nmse: f64,
+    /// The same with each term weighted by the importance of its input feature: expected squared error of the layer's
+    /// output over its expected square. `None` without calibration.
+    pub weighted: Option<f64>,
 }
 
 /// A model quantized in memory: a source of tensors for the engine and for the exporter alike, so that what is
@@ -38,26 +51,17 @@ impl QuantizedModel {
         cpu: &Cpu,
         source: &dyn TensorSource,
         plan: &[TensorPlan],
-        allow_requantize: bool,
+        options: Options<'_>,
         mut on_tensor: impl FnMut(&TensorReport),
     ) -> Result<Self, QuantError> {
         let mut model = Self { tensors: HashMap::new(), reports: Vec::new() };
         for tensor in plan {
-            let data = source.tensor(&tensor.spec).map_err(QuantError::Source)?;
-            let name = &tensor.spec.name;
-            let (bytes, nmse) = if data.dtype == tensor.dtype {
-                (data.bytes.into_owned(), 0.0)
-            } else if data.dtype.is_quantized() && !allow_requantize {
-                let dtype = data.dtype.to_string();
-                return Err(QuantError::AlreadyQuantized { tensor: name.clone(), dtype });
-            } else {
-                convert(cpu, &data, tensor)
-                    .map_err(|cause| QuantError::Blocks { tensor: name.clone(), cause })?
-            };
-            let report = TensorReport { plan: tensor.clone(), nmse };
+            let made = quantize(cpu, source, tensor, options)?;
+            let weighted = options.importance.map(|_| made.weighted);
+            let report = TensorReport { plan: tensor.clone(), nmse: made.nmse, weighted };
             on_tensor(&report);
             model.reports.push(report);
-            model.tensors.insert(name.clone(), (tensor.dtype, bytes));
+            model.tensors.insert(tensor.spec.name.clone(), (tensor.dtype, made.bytes));
         }
         Ok(model)
     }
@@ -76,6 +80,35 @@ impl TensorSource for QuantizedModel {
     }
 }
 
+/// The bytes of one tensor and their errors.
+pub(crate) struct Conversion {
+    bytes: Vec<u8>,
+    nmse: f64,
+    /// Equals `nmse` where there is no importance.
+    pub(crate) weighted: f64,
+}
+
+/// Quantizes one tensor as planned.
+pub(crate) fn quantize(
+    cpu: &Cpu,
+    source: &dyn TensorSource,
+    tensor: &TensorPlan,
+    options: Options<'_>,
+) -> Result<Conversion, QuantError> {
+    let data = source.tensor(&tensor.spec).map_err(QuantError::Source)?;
+    let name = &tensor.spec.name;
+    if data.dtype == tensor.dtype {
+        return Ok(Conversion { bytes: data.bytes.into_owned(), nmse: 0.0, weighted: 0.0 });
+    }
+    if data.dtype.is_quantized() && !options.allow_requantize {
+        let dtype = data.dtype.to_string();
+        return Err(QuantError::AlreadyQuantized { tensor: name.clone(), dtype });
+    }
+    let uniform = vec![1.0; *tensor.spec.shape.last().unwrap_or(&1)];
+    let weights = options.importance.map(|importance| importance.of(name).unwrap_or(&uniform));
+    convert(cpu, &data, tensor, weights).map_err(|cause| QuantError::Blocks { tensor: name.clone(), cause })
+}
+
 /// Rows that one task converts.
 const ROWS_PER_TASK: usize = 64;
 
@@ -84,56 +117,89 @@ fn convert(
     cpu: &Cpu,
     data: &TensorData<'_>,
     plan: &TensorPlan,
-) -> Result<(Vec<u8>, f64), blocks::BlockError> {
+    weights: Option<&[f32]>,
+) -> Result<Conversion, BlockError> {
     let cols = *plan.spec.shape.last().unwrap_or(&1);
     let rows = plan.spec.num_elements() / cols.max(1);
     let expected = data.dtype.matrix_bytes(rows, cols)?;
     if data.bytes.len() != expected {
-        return Err(blocks::BlockError::ByteLength { dtype: data.dtype, expected, found: data.bytes.len() });
+        return Err(BlockError::ByteLength { dtype: data.dtype, expected, found: data.bytes.len() });
     }
     let (from, to) = (data.dtype.row_bytes(cols)?, plan.dtype.row_bytes(cols)?);
+    let recoding = Recoding { source: (data.dtype, from), target: (plan.dtype, to), cols, weights };
     let tasks: Vec<Mutex<Task<'_>>> = {
         let sources = data.bytes.chunks(ROWS_PER_TASK * from);
-        sources.map(|source| Mutex::new(Task { source, out: Vec::new(), result: Ok((0.0, 0.0)) })).collect()
+        sources
+            .map(|source| Mutex::new(Task { source, out: Vec::new(), result: Ok(Sums::default()) }))
+            .collect()
     };
     cpu.pool.run(tasks.len(), &|index| {
-        let mut task = tasks[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        task.run((data.dtype, from), (plan.dtype, to), cols);
+        tasks[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner).run(&recoding);
     });
     let mut bytes = Vec::with_capacity(rows * to);
-    let (mut error, mut energy) = (0.0, 0.0);
+    let mut sums = Sums::default();
     for task in tasks {
         let task = task.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (task_error, task_energy) = task.result?;
+        sums = sums.plus(task.result?);
         bytes.extend_from_slice(&task.out);
-        error += task_error;
-        energy += task_energy;
     }
-    Ok((bytes, if energy > 0.0 { error / energy } else { 0.0 }))
+    let ratio = |[error, energy]: [f64; 2]| if energy > 0.0 { error / energy } else { 0.0 };
+    Ok(Conversion { bytes, nmse: ratio(sums.plain), weighted: ratio(sums.weighted) })
 }
 
-/// Some rows, and what comes of them: bytes, and sums of squared error and of squares.
+/// From which type to which, bytes of a row of each, and what the rows' values weigh.
+struct Recoding<'a> {
+    source: (DType, usize),
+    target: (DType, usize),
+    cols: usize,
+    weights: Option<&'a [f32]>,
+}
+
+/// Sums of squared errors and of squares.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    plain: [f64; 2],
+    weighted: [f64; 2],
+}
+
+impl Sums {
+    fn plus(self, other: Self) -> Self {
+        let add = |a: [f64; 2], b: [f64; 2]| [a[0] + b[0], a[1] + b[1]];
+        Self { plain: add(self.plain, other.plain), weighted: add(self.weighted, other.weighted) }
+    }
+}
+
+/// Some rows, and what comes of them.
 struct Task<'a> {
     source: &'a [u8],
     out: Vec<u8>,
-    result: Result<(f64, f64), blocks::BlockError>,
+    result: Result<Sums, BlockError>,
 }
 
 impl Task<'_> {
-    fn run(&mut self, (source, from): (DType, usize), (target, to): (DType, usize), cols: usize) {
-        let (mut values, mut back) = (vec![0.0f32; cols], vec![0.0f32; cols]);
+    fn run(&mut self, recoding: &Recoding<'_>) {
+        let ((source, from), (target, to)) = (recoding.source, recoding.target);
+        let (mut values, mut back) = (vec![0.0f32; recoding.cols], vec![0.0f32; recoding.cols]);
         let mut row_bytes = vec![0u8; to];
-        let mut one_row = |bytes: &[u8], out: &mut Vec<u8>| -> Result<(f64, f64), blocks::BlockError> {
+        let mut one_row = |bytes: &[u8], out: &mut Vec<u8>| -> Result<Sums, BlockError> {
             blocks::dequantize_row(source, bytes, &mut values)?;
-            blocks::quantize_row(target, &values, &mut row_bytes)?;
+            match recoding.weights {
+                Some(weights) => blocks::quantize_row_weighted(target, &values, weights, &mut row_bytes)?,
+                None => blocks::quantize_row(target, &values, &mut row_bytes)?,
+            }
             blocks::dequantize_row(target, &row_bytes, &mut back)?;
             out.extend_from_slice(&row_bytes);
-            let square = |value: f32| f64::from(value) * f64::from(value);
-            let error = values.iter().zip(&back).map(|(a, b)| square(a - b)).sum();
-            Ok((error, values.iter().map(|value| square(*value)).sum()))
+            let mut sums = Sums::default();
+            for (index, (a, b)) in values.iter().zip(&back).enumerate() {
+                let squares = [a - b, *a].map(|value| f64::from(value) * f64::from(value));
+                let weight = recoding.weights.map_or(1.0, |weights| f64::from(weights[index]));
+                sums = sums.plus(Sums { plain: squares, weighted: squares.map(|square| weight * square) });
+            }
+            Ok(sums)
         };
-        self.result = self.source.chunks(from).try_fold((0.0, 0.0), |(error, energy), bytes| {
-            one_row(bytes, &mut self.out).map(|(e, s)| (error + e, energy + s))
-        });
+        self.result = self
+            .source
+            .chunks(from)
+            .try_fold(Sums::default(), |sums, bytes| one_row(bytes, &mut self.out).map(|row| sums.plus(row)));
     }
 }

@@ -28,6 +28,17 @@ pub enum QuantError {
         /// Its stored format.
         dtype: String,
     },
+    /// A calibration text without tokens.
+    #[error("the calibration text has no tokens")]
+    NoCalibration,
+    /// No mix of types is this small.
+    #[error("{asked} bytes are too few: the smallest types take {smallest}")]
+    SizeTooSmall {
+        /// Bytes asked for.
+        asked: usize,
+        /// Bytes of the smallest plan.
+        smallest: usize,
+    },
     /// The source could not be read.
     #[error("{0}")]
     Source(Box<dyn std::error::Error + Send + Sync>),

@@ -62,6 +62,15 @@ impl FileType {
         self.gguf_id
     }
 
+    /// The type whose base format holds most of a mixed plan's values, the mixing variant where there is one.
+    pub fn most_like(plan: &[TensorPlan]) -> FileType {
+        let values = |kind: &FileType| -> usize {
+            let same = plan.iter().filter(|tensor| tensor.dtype == kind.base);
+            same.map(|tensor| tensor.spec.num_elements()).sum()
+        };
+        TYPES.into_iter().max_by_key(|kind| (values(kind), kind.mixed)).unwrap_or(TYPES[0])
+    }
+
     /// Format of the output head where none is asked for: Q8_0 for Q8_0, Q6_K below it, as llama.cpp does.
     fn default_embedding(self) -> DType {
         match self.base {

@@ -6,7 +6,7 @@ use shakti_checkpoint::{ExportTokenizer, GgufExport, ModelFile, Overwrite, Token
 use shakti_engine::{Network, ScoredWindow};
 use shakti_kernels::{Cpu, KernelSet};
 use shakti_model::{Layout, ParamSpec, Parameters, preset};
-use shakti_quant::{FileType, QuantizedModel, plan};
+use shakti_quant::{FileType, Options, QuantizedModel, plan};
 
 #[test]
 fn blocks_in_memory_and_the_exported_file_have_the_same_loss() {
@@ -28,7 +28,7 @@ fn blocks_in_memory_and_the_exported_file_have_the_same_loss() {
         let mut losses = Vec::new();
         for kind in FileType::all() {
             let plan = plan(&config, *kind, None);
-            let model = QuantizedModel::new(&cpu, &params, &plan, false, |_| {}).unwrap();
+            let model = QuantizedModel::new(&cpu, &params, &plan, Options::default(), |_| {}).unwrap();
             let path = folder.path().join(format!("{kind}-{}.gguf", set.name()));
             let dtype =
                 |spec: &ParamSpec| plan.iter().find(|tensor| tensor.spec.name == spec.name).unwrap().dtype;

@@ -47,6 +47,9 @@ pub struct ExportReport {
     pub warnings: Vec<String>,
 }
 
+/// Header, architecture, and GGUF name, type and bytes of every tensor.
+type Plan = (GgufWriter, &'static str, Vec<(String, DType, u64)>);
+
 impl GgufExport<'_> {
     /// Writes the file; it appears whole under its name or not at all. Tensors that `source` stores in the type asked
     /// for are copied byte for byte (the rows of queries and keys change places), others are recoded.
@@ -60,17 +63,7 @@ impl GgufExport<'_> {
         source: &dyn TensorSource,
     ) -> Result<ExportReport, CheckpointError> {
         let specs = self.config.parameters();
-        let mut writer = GgufWriter::new();
-        let architecture = self.put_model(&mut writer, &specs)?;
-        self.put_shakti(&mut writer)?;
-        self.tokenizer.put(&mut writer, self.config)?;
-        for (key, value) in self.extra {
-            writer.put(key, *value)?;
-        }
-        let mut tensors = Vec::with_capacity(specs.len());
-        for spec in &specs {
-            tensors.push(self.plan_tensor(&mut writer, spec)?);
-        }
+        let (writer, architecture, tensors) = self.plan(&specs)?;
         let bytes = writer.file_len();
         let mut file = writer.create(path, overwrite).map_err(|error| match error.kind() {
             GgufErrorKind::AlreadyExists => CheckpointError::AlreadyExists { path: path.to_path_buf() },
@@ -85,6 +78,30 @@ impl GgufExport<'_> {
         }
         file.finish()?;
         Ok(ExportReport { bytes, architecture, tensors, warnings: self.warnings() })
+    }
+
+    /// Bytes of the file that [`GgufExport::write`] would make.
+    ///
+    /// # Errors
+    /// The model has no words in this format.
+    pub fn file_len(&self) -> Result<u64, CheckpointError> {
+        Ok(self.plan(&self.config.parameters())?.0.file_len())
+    }
+
+    /// Everything before the tensors' data.
+    fn plan(&self, specs: &[ParamSpec]) -> Result<Plan, CheckpointError> {
+        let mut writer = GgufWriter::new();
+        let architecture = self.put_model(&mut writer, specs)?;
+        self.put_shakti(&mut writer)?;
+        self.tokenizer.put(&mut writer, self.config)?;
+        for (key, value) in self.extra {
+            writer.put(key, *value)?;
+        }
+        let mut tensors = Vec::with_capacity(specs.len());
+        for spec in specs {
+            tensors.push(self.plan_tensor(&mut writer, spec)?);
+        }
+        Ok((writer, architecture, tensors))
     }
 
     fn plan_tensor(

@@ -53,7 +53,7 @@ pub fn run(args: &ExportArgs, settings: &Settings) -> Result<(), Failure> {
     let source = ModelFile::open(&args.input)?;
     let warnings = match args.to {
         Format::Gguf => {
-            let request = Request { kind: args.kind.parse()?, embedding: None, allow_requantize: false };
+            let request = Request::of_type(args.kind.parse()?);
             write_gguf(&settings.cpu(), &source, &request, (&args.out, overwrite))?.warnings().to_vec()
         }
         Format::Hf => to_folder(args, &source, overwrite)?,

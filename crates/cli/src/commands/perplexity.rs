@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use shakti_eval::{Document, LossReport, WindowOptions, measure_loss};
+use shakti_eval::{Document, Estimate, LossReport, WindowOptions, measure_divergence, measure_loss};
 
 use crate::args::model::ModelFlag;
 use crate::failure::{Failure, FailureExt};
@@ -25,6 +25,9 @@ pub struct PerplexityArgs {
     /// New tokens of each window after the first [default: half of the context]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
+    /// Another model of the same vocabulary, such as the float one: also print the KL divergence from its predictions
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<PathBuf>,
     /// Seed of the 95% intervals
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -36,6 +39,9 @@ struct Report {
     #[serde(flatten)]
     loss: LossReport,
     windows: WindowOptions,
+    /// Mean nats per token of KL(reference || model).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl_divergence: Option<Estimate>,
 }
 
 /// Runs the command.
@@ -47,12 +53,28 @@ pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let window = args.context.unwrap_or(default.window);
     let windows = WindowOptions { window, stride: args.stride.unwrap_or((window / 2).max(1)) };
     let ids = model.encode_text(&text);
-    let units = measure_loss(&model, &[Document { ids: &ids, scored_from: 1 }], windows)?;
+    let documents = [Document { ids: &ids, scored_from: 1 }];
+    let units = measure_loss(&model, &documents, windows)?;
     let loss = LossReport::new(&units, args.seed).context(args.file.display())?;
+    let kl_divergence = match &args.reference {
+        Some(path) => {
+            let reference = settings.open_model(path)?;
+            if reference.encode_text(&text) != ids {
+                return Err(Failure::bad_input(format!(
+                    "{}: its vocabulary writes the text in other tokens",
+                    path.display()
+                )));
+            }
+            Some(measure_divergence((&model, &reference), &documents, windows, args.seed)?)
+        }
+        None => None,
+    };
+    let divergence =
+        kl_divergence.map_or_else(String::new, |kl| format!("KL divergence  {kl} nats per token\n"));
     let text = format!(
-        "loss           {} nats per token\nperplexity     {}\nbits per byte  {}\n\
+        "{divergence}loss           {} nats per token\nperplexity     {}\nbits per byte  {}\n\
          {} tokens and {} bytes scored, context {window}, stride {}; 95% intervals over {} windows",
         loss.loss, loss.perplexity, loss.bits_per_byte, loss.tokens, loss.bytes, windows.stride, loss.loss.n
     );
-    Ok(settings.output.result(&Report { loss, windows }, text)?)
+    Ok(settings.output.result(&Report { loss, windows, kl_divergence }, text)?)
 }

@@ -1,17 +1,19 @@
 //! `shakti quantize`: a model as a GGUF file in fewer bits, with what that cost.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 use shakti_checkpoint::{ExportTokenizer, GgufExport, ModelFile, Overwrite, TokenizerSource};
 use shakti_engine::Model;
-use shakti_eval::{Document, LossReport, WindowOptions, measure_loss};
+use shakti_eval::{Document, Estimate, LossReport, WindowOptions, measure_divergence, measure_loss};
 use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
-use shakti_model::ParamSpec;
-use shakti_quant::{FileType, QuantizedModel, TensorReport, plan};
+use shakti_model::{ModelConfig, ParamSpec};
+use shakti_quant::{
+    FileType, Importance, Options, QuantizedModel, TensorPlan, TensorReport, plan, plan_for_size, total_bytes,
+};
 use shakti_tokenizer::Tokenizer;
 
 use crate::failure::{Failure, FailureExt};
@@ -19,7 +21,10 @@ use crate::settings::Settings;
 
 /// Write a model as a quantized GGUF file that llama.cpp reads too
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  shakti quantize out/quickstart/sft/model model-q4_0.gguf --type q4_0")]
+#[command(
+    after_help = "Example:\n  shakti quantize out/quickstart/sft/model model-q4_0.gguf --type q4_0\n  \
+    shakti quantize out/quickstart/sft/model model.gguf --max-size 3.8MB --calib domain.txt --eval held_out.txt"
+)]
 pub struct QuantizeArgs {
     /// A checkpoint folder or a GGUF file
     #[arg(value_name = "IN")]
@@ -28,14 +33,28 @@ pub struct QuantizeArgs {
     #[arg(value_name = "OUT.gguf")]
     out: PathBuf,
     /// f32, f16, bf16, q8_0, q6_k, q5_0, q5_1, q5_k_s, q5_k_m, q4_0, q4_1, q4_k_s or q4_k_m
-    #[arg(short, long = "type", value_name = "TYPE")]
-    kind: String,
+    #[arg(
+        short,
+        long = "type",
+        value_name = "TYPE",
+        required_unless_present = "max_size",
+        conflicts_with = "max_size"
+    )]
+    kind: Option<String>,
+    /// Choose the type of every tensor so that the file has at most this size: bytes, or a number with kB, MB, GB, KiB,
+    /// MiB or GiB
+    #[arg(long, value_name = "SIZE", value_parser = file_size)]
+    max_size: Option<u64>,
+    /// Text of the domain to measure which inputs matter; scales are searched for the least error on them
+    #[arg(long, value_name = "FILE")]
+    calib: Option<PathBuf>,
     /// Type of the embedding table and the output head [default: q6_k, or TYPE if that is larger]
     #[arg(long, value_name = "TYPE")]
     embedding_type: Option<String>,
-    /// Text to measure perplexity on, before and after [default: a held-out textbook section inside this program]
-    #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    /// Held-out text for perplexity before and after and for the KL divergence between them [default: a held-out
+    /// textbook section inside this program]
+    #[arg(long, visible_alias = "text", value_name = "FILE")]
+    eval: Option<PathBuf>,
     /// Quantize a model that is quantized already
     #[arg(long)]
     allow_requantize: bool,
@@ -58,6 +77,10 @@ struct Report {
     f32_weight_bytes: u64,
     before: LossReport,
     after: LossReport,
+    /// Mean nats per token of the model measured against IN, 95% interval over windows.
+    kl_divergence: Estimate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration_tokens: Option<usize>,
     warnings: Vec<String>,
 }
 
@@ -71,25 +94,38 @@ struct TensorLine {
     instead_of: Option<String>,
     bytes: usize,
     nmse: f64,
+    /// Expected squared error of the layer's output over its expected square; with calibration only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weighted_error: Option<f64>,
 }
 
 /// Runs the command.
 pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
-    let kind: FileType = args.kind.parse()?;
-    let embedding = args.embedding_type.as_deref().map(str::parse::<DType>).transpose()?;
-    let sample = match &args.text {
-        Some(path) => {
-            std::fs::read_to_string(path).context(format!("{}: cannot read the text", path.display()))?
-        }
-        None => SAMPLE.to_string(),
+    let target = match (&args.kind, args.max_size) {
+        (_, Some(max_bytes)) => Target::Size(max_bytes),
+        (kind, None) => Target::Type(kind.as_deref().unwrap_or_default().parse()?),
     };
+    let embedding = args.embedding_type.as_deref().map(str::parse::<DType>).transpose()?;
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).context(format!("{}: cannot read the text", path.display()))
+    };
+    let sample = args.eval.as_ref().map_or_else(|| Ok(SAMPLE.to_string()), read)?;
+    let calibration = args.calib.as_ref().map(read).transpose()?;
     let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
     let cpu = settings.cpu();
     let source = ModelFile::open(&args.input)?;
-    let request = Request { kind, embedding, allow_requantize: args.allow_requantize };
+    let original = Model::open(&args.input, cpu.clone())?;
+    let importance = match (calibration, &args.calib) {
+        (Some(text), Some(path)) => {
+            let ids = original.encode_text(&text);
+            Some(Importance::collect(original.network(), &ids).context(path.display())?)
+        }
+        _ => None,
+    };
+    let options = Options { allow_requantize: args.allow_requantize, importance: importance.as_ref() };
+    let request = Request { target, embedding, options };
     let made = write_gguf(&cpu, &source, &request, (&args.out, overwrite))?;
-    let before = loss_on(&args.input, &cpu, &sample)?;
-    let after = loss_on(&args.out, &cpu, &sample)?;
+    let quality = Quality::measure(&original, &Model::open(&args.out, cpu.clone())?, &sample)?;
     for warning in &made.export.warnings {
         settings.output.warn(warning);
     }
@@ -100,22 +136,57 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
         file_bytes: made.export.bytes,
         weight_bytes: made.tensors.iter().map(|tensor| tensor.plan.bytes as u64).sum(),
         f32_weight_bytes: made.tensors.iter().map(|tensor| 4 * tensor.plan.spec.num_elements() as u64).sum(),
-        before,
-        after,
+        before: quality.before,
+        after: quality.after,
+        kl_divergence: quality.kl_divergence,
+        calibration_tokens: importance.as_ref().map(Importance::tokens),
         warnings: made.export.warnings.clone(),
     };
     settings.output.result(&report, text(&report))?;
     Ok(())
 }
 
+/// What decides the types.
+#[derive(Clone, Copy)]
+enum Target {
+    /// A named recipe.
+    Type(FileType),
+    /// The most bytes the file may have.
+    Size(u64),
+}
+
 /// What to make.
-pub struct Request {
-    /// The quantization type.
-    pub kind: FileType,
+pub struct Request<'a> {
+    target: Target,
     /// Another type for the embedding table and the head.
-    pub embedding: Option<DType>,
-    /// Whether a quantized source is accepted.
-    pub allow_requantize: bool,
+    embedding: Option<DType>,
+    options: Options<'a>,
+}
+
+impl Request<'_> {
+    /// A named recipe, nothing special.
+    pub fn of_type(kind: FileType) -> Self {
+        Self { target: Target::Type(kind), embedding: None, options: Options::default() }
+    }
+}
+
+/// A number of bytes, with or without a unit.
+fn file_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic() || letter == ' ');
+    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        unit => return Err(format!("unknown unit `{unit}`: kB, MB, GB, KiB, MiB, GiB or none")),
+    };
+    match digits.parse::<f64>() {
+        Ok(number) if number > 0.0 && number * unit < u64::MAX as f64 => Ok((number * unit) as u64),
+        _ => Err(format!("`{digits}` is no positive number")),
+    }
 }
 
 /// What was made.
@@ -135,15 +206,10 @@ impl Made {
 pub fn write_gguf(
     cpu: &Cpu,
     source: &ModelFile,
-    request: &Request,
+    request: &Request<'_>,
     (out, overwrite): (&Path, Overwrite),
 ) -> Result<Made, Failure> {
     let config = source.config();
-    let plan = plan(config, request.kind, request.embedding);
-    let model = QuantizedModel::new(cpu, source, &plan, request.allow_requantize, |_| {})?;
-    let types: std::collections::HashMap<&str, DType> =
-        plan.iter().map(|tensor| (tensor.spec.name.as_str(), tensor.dtype)).collect();
-    let dtype = |spec: &ParamSpec| types.get(spec.name.as_str()).copied().unwrap_or(DType::F32);
     let folder_tokenizer = match source.tokenizer() {
         TokenizerSource::Folder(folder) => Some(Tokenizer::open(folder)?),
         TokenizerSource::Gguf(_) => None,
@@ -157,25 +223,73 @@ pub fn write_gguf(
     };
     let name =
         source.path().file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-    let export = GgufExport {
-        config,
-        name: &name,
-        file_type: request.kind.gguf_id(),
-        dtype: &dtype,
-        tokenizer,
-        extra: &[],
-    };
-    let export = export.write(out, overwrite, &model)?;
+    let frame = Frame { config, name: &name, tokenizer };
+    let (plan, file_type) = choose_types(cpu, source, request, &frame)?;
+    let model = QuantizedModel::new(cpu, source, &plan, request.options, |_| {})?;
+    let export = frame.with(&plan, file_type, |export| export.write(out, overwrite, &model))?;
     Ok(Made { export, tensors: model.reports })
 }
 
-/// The loss of the file as it will be used.
-fn loss_on(path: &Path, cpu: &Arc<Cpu>, text: &str) -> Result<LossReport, Failure> {
-    let model = Model::open(path, cpu.clone())?;
-    let ids = model.encode_text(text);
-    let document = Document { ids: &ids, scored_from: 1 };
-    let units = measure_loss(&model, &[document], WindowOptions::of(&model))?;
-    Ok(LossReport::new(&units, 0)?)
+/// What a file holds beside its tensors.
+struct Frame<'a> {
+    config: &'a ModelConfig,
+    name: &'a str,
+    tokenizer: ExportTokenizer<'a>,
+}
+
+impl Frame<'_> {
+    fn with<T>(&self, plan: &[TensorPlan], file_type: u32, then: impl FnOnce(&GgufExport<'_>) -> T) -> T {
+        let types: HashMap<&str, DType> =
+            plan.iter().map(|tensor| (tensor.spec.name.as_str(), tensor.dtype)).collect();
+        let dtype = |spec: &ParamSpec| types.get(spec.name.as_str()).copied().unwrap_or(DType::F32);
+        let Self { config, name, tokenizer } = *self;
+        then(&GgufExport { config, name, file_type, dtype: &dtype, tokenizer, extra: &[] })
+    }
+}
+
+/// The type of every tensor and `general.file_type`.
+fn choose_types(
+    cpu: &Cpu,
+    source: &ModelFile,
+    request: &Request<'_>,
+    frame: &Frame<'_>,
+) -> Result<(Vec<TensorPlan>, u32), Failure> {
+    let max_size = match request.target {
+        Target::Type(kind) => return Ok((plan(frame.config, kind, request.embedding), kind.gguf_id())),
+        Target::Size(max_size) => max_size,
+    };
+    let floats = plan(frame.config, FileType::all()[0], None);
+    let file = frame.with(&floats, 0, |export| export.file_len())?;
+    // Padding depends on the types: at most this much a tensor.
+    let beside = file - total_bytes(&floats) as u64 + 32 * floats.len() as u64;
+    let max_bytes = usize::try_from(max_size.saturating_sub(beside)).unwrap_or(usize::MAX);
+    let chosen = plan_for_size(cpu, source, (frame.config, request.embedding), max_bytes, request.options)
+        .context(format!("{max_size} bytes, of which {beside} go to vocabulary, names and padding"))?;
+    let file_type = FileType::most_like(&chosen).gguf_id();
+    Ok((chosen, file_type))
+}
+
+/// The file as it will be used, against what it came from.
+struct Quality {
+    before: LossReport,
+    after: LossReport,
+    kl_divergence: Estimate,
+}
+
+impl Quality {
+    fn measure(original: &Model, quantized: &Model, text: &str) -> Result<Self, Failure> {
+        let ids = original.encode_text(text);
+        let documents = [Document { ids: &ids, scored_from: 1 }];
+        let windows = WindowOptions::of(original);
+        let loss = |model: &Model| -> Result<LossReport, Failure> {
+            Ok(LossReport::new(&measure_loss(model, &documents, windows)?, 0)?)
+        };
+        Ok(Self {
+            before: loss(original)?,
+            after: loss(quantized)?,
+            kl_divergence: measure_divergence((quantized, original), &documents, windows, 0)?,
+        })
+    }
 }
 
 fn tensor_line(tensor: &TensorReport) -> TensorLine {
@@ -186,6 +300,7 @@ fn tensor_line(tensor: &TensorReport) -> TensorLine {
         instead_of: tensor.plan.wanted.map(|wanted| wanted.to_string()),
         bytes: tensor.plan.bytes,
         nmse: tensor.nmse,
+        weighted_error: tensor.weighted,
     }
 }
 
@@ -198,8 +313,10 @@ fn text(report: &Report) -> String {
                 tensor.shape.last().unwrap_or(&0)
             )
         });
+        let weighted =
+            tensor.weighted_error.map_or_else(String::new, |error| format!("  weighted {error:.2e}"));
         text += &format!(
-            "{:<48} {:>14} {:<5} {:>11} bytes  nmse {:.2e}{instead}\n",
+            "{:<48} {:>14} {:<5} {:>11} bytes  nmse {:.2e}{weighted}{instead}\n",
             tensor.name,
             format!("{:?}", tensor.shape),
             tensor.dtype,
@@ -208,16 +325,22 @@ fn text(report: &Report) -> String {
         );
     }
     let ratio = report.f32_weight_bytes as f64 / report.weight_bytes as f64;
+    let calibrated = report
+        .calibration_tokens
+        .map_or_else(String::new, |tokens| format!("\ncalibrated  on {tokens} tokens"));
     let (before, after) = (report.before.perplexity.value, report.after.perplexity.value);
     text + &format!(
         "\n{}: architecture {}, {:.2} MB\nweights     {:.2} MB, FP32 {:.2} MB: {ratio:.2} times smaller (the paper says about 8x for its 4-bit models)\n\
-         perplexity  {before:.3} before, {after:.3} after ({:+.2}%), over {} tokens",
+         perplexity  {before:.3} before, {after:.3} after ({:+.2}%), over {} tokens\n\
+         divergence  {} nats of KL a token, 95% interval over windows{}",
         report.out.display(),
         report.architecture,
         report.file_bytes as f64 / 1e6,
         report.weight_bytes as f64 / 1e6,
         report.f32_weight_bytes as f64 / 1e6,
         100.0 * (after / before - 1.0),
-        report.after.tokens
+        report.after.tokens,
+        report.kl_divergence,
+        calibrated
     )
 }

@@ -159,7 +159,7 @@ impl Flow<'_> {
         let made = FORMATS.map(|name| -> Result<_, Failure> {
             let kind: FileType = name.parse()?;
             let path = self.out.path.join(format!("model-{name}.gguf"));
-            let request = Request { kind, embedding: None, allow_requantize: false };
+            let request = Request::of_type(kind);
             write_gguf(&self.cpu, &source, &request, (&path, Overwrite::Refuse))?;
             Ok((kind, path))
         });

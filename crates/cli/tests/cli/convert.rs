@@ -53,6 +53,40 @@ fn a_quantized_file_is_smaller_speaks_and_reports_every_tensor() {
 }
 
 #[test]
+fn calibration_and_a_size_are_kept_and_reported() {
+    let (model, text) = (model(), fixture().join("text.txt"));
+    let plain = fixture().join("plain.gguf");
+    let plain = shakti(&["quantize", arg(&model), arg(&plain), "--type", "q4_0", "--json"]).json();
+    assert!(plain["tensors"][0].get("weighted_error").is_none() && plain.get("calibration_tokens").is_none());
+    let calib = ["--calib", arg(&text), "--eval", arg(&text), "--json"];
+    let out = fixture().join("calibrated.gguf");
+    let args = ["quantize", arg(&model), arg(&out), "--type", "q4_0"];
+    let report = shakti(&[&args[..], &calib].concat()).json();
+    assert_eq!(report["file_bytes"], plain["file_bytes"], "the same blocks, other scales");
+    assert!(report["calibration_tokens"].as_u64().expect("a number") > 10);
+    assert!(report["kl_divergence"]["value"].as_f64().expect("a number") > 0.0, "{report}");
+    assert_eq!(greedy(&out).as_array().expect("ids").len(), 12);
+
+    let size = plain["file_bytes"].as_u64().expect("a number") + 10_000;
+    let out = fixture().join("sized.gguf");
+    let args = ["quantize", arg(&model), arg(&out), "--max-size", &size.to_string()];
+    let report = shakti(&[&args[..], &calib].concat()).json();
+    let length = fs::metadata(&out).expect("the file").len();
+    assert_eq!(report["file_bytes"], length);
+    assert!(length <= size && length > size / 2, "{length} of {size}");
+    assert_eq!(greedy(&out).as_array().expect("ids").len(), 12);
+
+    let never = fixture().join("never.gguf");
+    let args = ["quantize", arg(&model), arg(&never)];
+    let refused = |rest: &[&str]| shakti(&[&args[..], rest].concat()).refused();
+    assert!(refused(&["--max-size", "1kB"]).contains("smallest"), "too small");
+    assert!(refused(&["--max-size", "3 pounds"]).contains("unit"), "no unit");
+    assert!(refused(&[]).contains("--type"), "neither type nor size");
+    assert!(refused(&["--max-size", "1MB", "--type", "q4_0"]).contains("cannot be used with"), "both");
+    assert!(!never.exists());
+}
+
+#[test]
 fn wrong_requests_are_refused_and_leave_nothing() {
     let (model, out) = (model(), fixture().join("never.gguf"));
     let message = shakti(&["quantize", arg(&model), arg(&out), "--type", "q3_x"]).refused();

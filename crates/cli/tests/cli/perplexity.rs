@@ -22,6 +22,19 @@ fn loss_perplexity_and_bits_per_byte_belong_together() {
 }
 
 #[test]
+fn the_divergence_from_a_reference_is_zero_for_itself_alone() {
+    let (model, text) = (model(), fixture().join("text.txt"));
+    let quantized = fixture().join("diverging.gguf");
+    shakti(&["quantize", arg(&model), arg(&quantized), "--type", "q4_0"]).ok();
+    let divergence = |of: &std::path::Path| {
+        let args = ["perplexity", "-m", arg(of), arg(&text), "--reference", arg(&model), "--json"];
+        shakti(&args).json()["kl_divergence"]["value"].as_f64().expect("a number")
+    };
+    assert!(divergence(&model).abs() < 1e-9);
+    assert!(divergence(&quantized) > 1e-6);
+}
+
+#[test]
 fn windows_that_do_not_fit_and_empty_texts_are_refused() {
     let (model, text) = (model(), fixture().join("text.txt"));
     let message = shakti(&["perplexity", "-m", arg(&model), arg(&text), "--context", "512"]).refused();

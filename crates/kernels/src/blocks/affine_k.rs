@@ -22,11 +22,7 @@ pub(super) fn quantize(x: &[f32; 256], ladder: &Ladder) -> AffineBlock {
     let scales = std::array::from_fn(|s| six_bits(per_scale * fits[s].scale));
     let mins = std::array::from_fn(|s| six_bits(per_min * fits[s].min));
 
-    let mut head = [0u8; 16];
-    write_f16(&mut head, 0, max_scale / 63.0);
-    write_f16(&mut head, 2, max_min / 63.0);
-    head[4..].copy_from_slice(&pack_six_bits(&scales, &mins));
-
+    let head = head(max_scale / 63.0, max_min / 63.0, &scales, &mins);
     let (d, dmin) = (f16_value(read_u16(&head, 0)), f16_value(read_u16(&head, 2)));
     let mut q = [0u8; 256];
     for (s, fit) in fits.iter().enumerate() {
@@ -44,6 +40,15 @@ pub(super) fn quantize(x: &[f32; 256], ladder: &Ladder) -> AffineBlock {
 
 fn sub_block(x: &[f32; 256], s: usize) -> &[f32; 32] {
     &x.as_chunks::<32>().0[s]
+}
+
+/// Bytes 0..16 of a block.
+pub(super) fn head(d: f32, dmin: f32, scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 16] {
+    let mut head = [0u8; 16];
+    write_f16(&mut head, 0, d);
+    write_f16(&mut head, 2, dmin);
+    head[4..].copy_from_slice(&pack_six_bits(scales, mins));
+    head
 }
 
 /// Scales and minima as 12 bytes: bytes 0..4 and 4..8 hold those of sub-blocks 0..4 in their low six bits; those of

@@ -50,6 +50,22 @@ pub enum BlockError {
         /// Bytes asked for.
         bytes: usize,
     },
+    /// A row of weights has another length than its row of values.
+    #[error("a row of {expected} values has {found} weights")]
+    WeightCount {
+        /// Values in the row.
+        expected: usize,
+        /// Weights that are there.
+        found: usize,
+    },
+    /// A weight that is negative, NaN or infinite.
+    #[error("weight {index} of the row is {value}, not a finite number of at least 0")]
+    BadWeight {
+        /// Index in the row.
+        index: usize,
+        /// The weight in words.
+        value: String,
+    },
     /// NaN or infinity, which a block of integers cannot hold.
     #[error("value {index} of the row is {value}, which {dtype} cannot hold")]
     NotFinite {

@@ -20,19 +20,16 @@ pub(crate) mod rounding;
 mod search;
 #[cfg(test)]
 mod tests;
+mod weighted;
 
 pub(crate) use affine_k::six_bits;
 pub use dtype::DType;
 pub use error::BlockError;
+pub use weighted::quantize_row_weighted;
 
 /// Quantizes a row `x` into `out`, which must have exactly `dtype.row_bytes(x.len())` bytes.
 pub fn quantize_row(dtype: DType, x: &[f32], out: &mut [u8]) -> Result<(), BlockError> {
-    check_sizes(dtype, x.len(), out.len())?;
-    if dtype.is_quantized()
-        && let Some(index) = x.iter().position(|v| !v.is_finite())
-    {
-        return Err(BlockError::NotFinite { dtype, index, value: x[index].to_string() });
-    }
+    check_row(dtype, x, out.len())?;
     match dtype {
         DType::F32 => each(x, out, |[v], b| *b = v.to_le_bytes()),
         DType::F16 => each(x, out, |[v], b| *b = rounding::f16_bits(*v).to_le_bytes()),
@@ -70,6 +67,14 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
         DType::Q4_K => each_back(bytes, out, q4_k::dequantize),
     }
     Ok(())
+}
+
+fn check_row(dtype: DType, x: &[f32], bytes: usize) -> Result<(), BlockError> {
+    check_sizes(dtype, x.len(), bytes)?;
+    match x.iter().position(|v| !v.is_finite()).filter(|_| dtype.is_quantized()) {
+        Some(index) => Err(BlockError::NotFinite { dtype, index, value: x[index].to_string() }),
+        None => Ok(()),
+    }
 }
 
 fn check_sizes(dtype: DType, len: usize, bytes: usize) -> Result<(), BlockError> {

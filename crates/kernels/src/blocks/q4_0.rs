@@ -15,8 +15,13 @@ pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
     let d = signed_extreme(x) / -8.0;
     let inverse = reciprocal_or_zero(d);
     let q = x.map(|v| truncate_to_byte(v * inverse + 8.5).min(15));
+    store(block, d, &q);
+}
+
+/// Writes a block of scale `d` and integers 0..16.
+pub(super) fn store(block: &mut [u8; BYTES], d: f32, q: &[u8; LEN]) {
     write_f16(block, 0, d);
-    nibbles::pack(&q, &mut block[2..]);
+    nibbles::pack(q, &mut block[2..]);
 }
 
 /// The 32 integers, 0..16, zero at 8.

@@ -3,7 +3,7 @@
 //! `value = d * scale[s] * q - dmin * min[s]`. Layout of the 144 bytes: d (2), dmin (2), scales and minima (12),
 //! nibbles (128: byte `32 j + i` holds value `64 j + i` low and `64 j + 32 + i` high).
 
-use super::affine_k;
+use super::affine_k::{self, AffineBlock};
 use super::nibbles;
 use super::search::Ladder;
 
@@ -15,7 +15,11 @@ pub(crate) const BYTES: usize = 144;
 const LADDER: Ladder = Ladder { levels: 15, first: -1.0, count: 20 };
 
 pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let fitted = affine_k::quantize(x, &LADDER);
+    store(block, &affine_k::quantize(x, &LADDER));
+}
+
+/// Writes a block of fitted scales, minima and integers 0..16.
+pub(super) fn store(block: &mut [u8; BYTES], fitted: &AffineBlock) {
     block[..16].copy_from_slice(&fitted.head);
     nibbles::pack_256(&fitted.q, &mut block[16..]);
 }

@@ -14,9 +14,14 @@ pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
     let d = signed_extreme(x) / -16.0;
     let inverse = reciprocal_or_zero(d);
     let q = x.map(|v| truncate_to_byte(v * inverse + 16.5).min(31));
+    store(block, d, &q);
+}
+
+/// Writes a block of scale `d` and integers 0..32.
+pub(super) fn store(block: &mut [u8; BYTES], d: f32, q: &[u8; LEN]) {
     write_f16(block, 0, d);
-    block[2..6].copy_from_slice(&nibbles::pack_fifth_bits(&q));
-    nibbles::pack(&q, &mut block[6..]);
+    block[2..6].copy_from_slice(&nibbles::pack_fifth_bits(q));
+    nibbles::pack(q, &mut block[6..]);
 }
 
 /// The 32 integers, 0..32, zero at 16.

@@ -16,10 +16,15 @@ pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
     let d = (high - low) / 31.0;
     let inverse = reciprocal_or_zero(d);
     let q = x.map(|v| truncate_to_byte((v - low) * inverse + 0.5));
+    store(block, (d, low), &q);
+}
+
+/// Writes a block of scale, minimum and integers 0..32.
+pub(super) fn store(block: &mut [u8; BYTES], (d, m): (f32, f32), q: &[u8; LEN]) {
     write_f16(block, 0, d);
-    write_f16(block, 2, low);
-    block[4..8].copy_from_slice(&nibbles::pack_fifth_bits(&q));
-    nibbles::pack(&q, &mut block[8..]);
+    write_f16(block, 2, m);
+    block[4..8].copy_from_slice(&nibbles::pack_fifth_bits(q));
+    nibbles::pack(q, &mut block[8..]);
 }
 
 /// The 32 integers, 0..32.

@@ -3,7 +3,7 @@
 //! `value = d * scale[s] * q - dmin * min[s]`. Layout of the 176 bytes: d (2), dmin (2), scales and minima (12), fifth
 //! bits (32: bit `s` of byte `i` belongs to value `32 s + i`), nibbles (128, as in Q4_K).
 
-use super::affine_k;
+use super::affine_k::{self, AffineBlock};
 use super::nibbles;
 use super::search::Ladder;
 
@@ -15,7 +15,11 @@ pub(crate) const BYTES: usize = 176;
 const LADDER: Ladder = Ladder { levels: 31, first: -0.5, count: 15 };
 
 pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let fitted = affine_k::quantize(x, &LADDER);
+    store(block, &affine_k::quantize(x, &LADDER));
+}
+
+/// Writes a block of fitted scales, minima and integers 0..32.
+pub(super) fn store(block: &mut [u8; BYTES], fitted: &AffineBlock) {
     block[..16].copy_from_slice(&fitted.head);
     block[16..48].fill(0);
     for (i, q) in fitted.q.iter().enumerate() {

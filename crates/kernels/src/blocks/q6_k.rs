@@ -35,17 +35,31 @@ pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
     let d = f16_value(read_u16(block, SCALE));
     for (s, (scale, fitted)) in fits.iter().enumerate() {
         let scale = nearest_int(inverse * scale).min(127) as i8;
-        block[SCALES + s] = scale as u8;
         let d = d * f32::from(scale);
         let q = match d == 0.0 {
             true => *fitted,
             false => groups[s].map(|v| (nearest_int(v / d).clamp(-32, 31) + 32) as u8),
         };
-        for (i, q) in q.into_iter().enumerate() {
-            let (low, low_shift, high, high_shift) = place(16 * s + i);
-            block[low] |= (q & 15) << low_shift;
-            block[high] |= (q >> 4) << high_shift;
-        }
+        store_group(block, s, scale, &q);
+    }
+}
+
+/// Writes the scale and the integers 0..64 of sub-block `s` into a block whose bits are still zero there.
+fn store_group(block: &mut [u8; BYTES], s: usize, scale: i8, q: &[u8; 16]) {
+    block[SCALES + s] = scale as u8;
+    for (i, q) in q.iter().enumerate() {
+        let (low, low_shift, high, high_shift) = place(16 * s + i);
+        block[low] |= (q & 15) << low_shift;
+        block[high] |= (q >> 4) << high_shift;
+    }
+}
+
+/// Writes a whole block: the f16 over all scales, and each sub-block's scale and integers 0..64.
+pub(super) fn store(block: &mut [u8; BYTES], d: f32, groups: &[(i8, [u8; 16]); 16]) {
+    block.fill(0);
+    write_f16(block, SCALE, d);
+    for (s, (scale, q)) in groups.iter().enumerate() {
+        store_group(block, s, *scale, q);
     }
 }
 

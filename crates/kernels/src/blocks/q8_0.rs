@@ -20,6 +20,14 @@ pub(super) fn quantize(x: &[f32; LEN], block: &mut [u8; BYTES]) {
     }
 }
 
+/// Writes a block of scale `d` and integers -127..=127.
+pub(super) fn store(block: &mut [u8; BYTES], d: f32, q: &[i8; LEN]) {
+    write_f16(block, 0, d);
+    for (byte, q) in block[2..].iter_mut().zip(q) {
+        *byte = *q as u8;
+    }
+}
+
 /// The 32 integers.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [i8; LEN] {
     std::array::from_fn(|i| block[2 + i] as i8)

@@ -28,6 +28,7 @@ pub(crate) fn forward_many<const COUNT: usize>(
     let mut outputs = weights.map(|weight| cpu.buffers.take(rows * weight.out_features(in_features)));
     let mut packed: Vec<(&mut [f32], &PackedMatrix)> = Vec::with_capacity(COUNT);
     for (weight, y) in weights.iter().zip(&mut outputs) {
+        weight.observe(x);
         match weight.matrix {
             Matrix::Dense(w) => {
                 let out = w.len() / in_features;
