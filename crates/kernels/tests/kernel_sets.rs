@@ -7,6 +7,7 @@ use common::{Attention, Rng, Shape, assert_close, assert_same_bits};
 use shakti_kernels::{
     AdamWStep, AttentionGrads, AttentionSaved, Cpu, KernelSet, LayerNormGrads, LayerNormOutput, RopeAngles,
 };
+use std::io::Write;
 
 /// An operation on numbers that are the same in every run, with what it wrote.
 struct Case {
@@ -41,7 +42,8 @@ const CASES: &[Case] = &[
 #[test]
 fn every_set_this_cpu_has_runs_and_agrees_with_scalar() {
     let sets: Vec<_> = KernelSet::available().iter().map(|set| set.name()).collect();
-    println!("kernel sets: {}", sets.join(", "));
+    // Past the capture of `println!`, so that a plain `cargo test` says what it ran.
+    writeln!(std::io::stderr(), "kernel sets under test: {}", sets.join(", ")).expect("standard error");
     for expected in sets_by_cpuinfo() {
         assert!(sets.contains(&expected), "this CPU has what `{expected}` needs, but it did not run");
     }
