@@ -72,4 +72,26 @@ mod tests {
             assert_eq!(*map, *bytes);
         }
     }
+
+    /// Kilobytes of the map that are in memory.
+    #[cfg(target_os = "linux")]
+    fn resident(map: &FileMap) -> u64 {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("a table of mappings");
+        let start = format!("{:x}-", map.as_ptr().addr());
+        let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).expect("the map is listed");
+        rss.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn released_pages_leave_the_process() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        std::io::Write::write_all(&mut file, &vec![7; 1 << 20]).expect("written");
+        let map = FileMap::open(file.path()).expect("mapped");
+        assert!(map.iter().all(|byte| *byte == 7));
+        assert_eq!(resident(&map), 1024);
+        map.release(&map[1 << 19..]);
+        assert_eq!(resident(&map), 512);
+    }
 }

@@ -16,7 +16,7 @@ pub enum MeasureError {
         source: std::io::Error,
     },
     /// The other program failed.
-    #[error("`{command}` ended with {status}: {stderr}")]
+    #[error("`{command}` ended with {status}; on standard error: {stderr:?}")]
     Status {
         /// The command line.
         command: String,

@@ -25,10 +25,10 @@ impl Importance {
     /// Reads `ids` in windows of the model's training context and measures what enters each linear layer.
     ///
     /// # Errors
-    /// No ids, or ids outside the vocabulary.
+    /// Fewer than two ids (a begin-of-text token alone is no text), or ids outside the vocabulary.
     pub fn collect(network: &Network, ids: &[u32]) -> Result<Self, QuantError> {
-        if ids.is_empty() {
-            return Err(QuantError::NoCalibration);
+        if ids.len() < 2 {
+            return Err(QuantError::NoCalibration { tokens: ids.len() });
         }
         let layout = Layout::new(network.config());
         let sums = layout.specs().iter().map(|spec| vec![0.0; *spec.shape.last().unwrap_or(&0)]);

@@ -28,9 +28,12 @@ pub enum QuantError {
         /// Its stored format.
         dtype: String,
     },
-    /// A calibration text without tokens.
-    #[error("the calibration text has no tokens")]
-    NoCalibration,
+    /// A calibration text without tokens of its own.
+    #[error("the calibration text has {tokens} tokens, expected at least 2")]
+    NoCalibration {
+        /// Tokens found, begin of text included.
+        tokens: usize,
+    },
     /// No mix of types is this small.
     #[error("{asked} bytes are too few: the smallest types take {smallest}")]
     SizeTooSmall {

@@ -19,9 +19,10 @@ use crate::settings::Settings;
 
 /// Predict file size, memory and speed of a model per format, on a device or on this machine
 ///
-/// Decoding reads weights and cache once a token, a prompt multiplies through all layers: predictions are ceilings that
-/// follow from bytes and operations per second. For a named device these are figures of its data sheet. For this machine
-/// they are measured briefly, and each format is then run for comparison, with weights of zero.
+/// Decoding reads weights and cache once a token, a prompt multiplies through all layers: predictions follow from bytes
+/// and operations per second alone, without overheads, so they are too high. For a named device these are figures of its
+/// data sheet. For this machine they are measured briefly, and each format is then run for comparison, with weights of
+/// zero.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  shakti plan shakti-100m --device raspberry-pi-5")]
 pub struct PlanArgs {
@@ -238,8 +239,10 @@ impl TensorSource for Zeros<'_> {
 impl Report {
     fn text(&self) -> String {
         let ram = self.ram_bytes.map_or_else(String::new, |ram| format!(", {:.1} GB", ram as f64 / 1e9));
+        let is_measured = self.formats.iter().any(|format| format.measured_decode_tokens_per_s.is_some());
+        let brackets = if is_measured { ", and in brackets what was measured" } else { "" };
         let mut text = format!(
-            "{} on {}{ram}\n{}\nprompt {} tokens, answer {}; predictions, and in brackets what was measured\n\n\
+            "{} on {}{ram}\n{}\nprompt {} tokens, answer {}; predictions without overheads{brackets}\n\n\
              format      file MB  resident MB          prefill tokens/s           decode tokens/s       first token, ms\n",
             self.model, self.device, self.source, self.prompt, self.generate
         );

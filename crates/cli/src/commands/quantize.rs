@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use shakti_checkpoint::{ExportTokenizer, GgufExport, ModelFile, Overwrite, TokenizerSource};
+use shakti_checkpoint::{
+    CheckpointError, ExportTokenizer, GgufExport, ModelFile, Overwrite, TokenizerSource,
+};
 use shakti_engine::Model;
 use shakti_eval::{Document, Estimate, LossReport, WindowOptions, measure_divergence, measure_loss};
 use shakti_kernels::Cpu;
@@ -112,13 +114,31 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
     let sample = args.eval.as_ref().map_or_else(|| Ok(SAMPLE.to_string()), read)?;
     let calibration = args.calib.as_ref().map(read).transpose()?;
     let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+    if !args.force && args.out.exists() {
+        // The writer refuses too, but only after the work.
+        return Err(CheckpointError::AlreadyExists { path: args.out.clone() }.into());
+    }
     let cpu = settings.cpu();
     let source = ModelFile::open(&args.input)?;
     let original = Model::open(&args.input, cpu.clone())?;
+    // Looked at before anything is written.
+    let sample = original.encode_text(&sample);
+    if let (true, Some(path)) = (sample.len() < 2, &args.eval) {
+        let why = format!("{}: {} tokens, expected at least 2 to measure", path.display(), sample.len());
+        return Err(Failure::bad_input(why));
+    }
     let importance = match (calibration, &args.calib) {
         (Some(text), Some(path)) => {
             let ids = original.encode_text(&text);
-            Some(Importance::collect(original.network(), &ids).context(path.display())?)
+            let importance = Importance::collect(original.network(), &ids).context(path.display())?;
+            if ids.len() < FEW_TOKENS {
+                settings.output.warn(format!(
+                    "{}: {} tokens tell little of which inputs matter; {FEW_TOKENS} or more are better",
+                    path.display(),
+                    ids.len()
+                ));
+            }
+            Some(importance)
         }
         _ => None,
     };
@@ -145,6 +165,9 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
     settings.output.result(&report, text(&report))?;
     Ok(())
 }
+
+/// Calibration texts with fewer tokens get a warning.
+const FEW_TOKENS: usize = 2_000;
 
 /// What decides the types.
 #[derive(Clone, Copy)]
@@ -277,9 +300,8 @@ struct Quality {
 }
 
 impl Quality {
-    fn measure(original: &Model, quantized: &Model, text: &str) -> Result<Self, Failure> {
-        let ids = original.encode_text(text);
-        let documents = [Document { ids: &ids, scored_from: 1 }];
+    fn measure(original: &Model, quantized: &Model, ids: &[u32]) -> Result<Self, Failure> {
+        let documents = [Document { ids, scored_from: 1 }];
         let windows = WindowOptions::of(original);
         let loss = |model: &Model| -> Result<LossReport, Failure> {
             Ok(LossReport::new(&measure_loss(model, &documents, windows)?, 0)?)

@@ -83,7 +83,16 @@ fn calibration_and_a_size_are_kept_and_reported() {
     assert!(refused(&["--max-size", "3 pounds"]).contains("unit"), "no unit");
     assert!(refused(&[]).contains("--type"), "neither type nor size");
     assert!(refused(&["--max-size", "1MB", "--type", "q4_0"]).contains("cannot be used with"), "both");
+    let empty = fixture().join("empty.txt");
+    fs::write(&empty, "").expect("a file");
+    for flag in ["--calib", "--eval"] {
+        let message = refused(&["--type", "q4_0", flag, arg(&empty)]);
+        assert!(message.contains("empty.txt") && message.contains("tokens"), "{flag}: {message}");
+    }
     assert!(!never.exists());
+    // Before the calibration text is looked at.
+    let args = ["quantize", arg(&model), arg(&out), "--type", "q4_0", "--calib", arg(&empty)];
+    assert!(shakti(&args).refused().contains("output exists"));
 }
 
 #[test]
