@@ -267,7 +267,7 @@ impl PackedTensor {
         match spec.shape.as_slice() {
             [rows, cols] => {
                 let shape = [*rows, *cols];
-                let matrix = PackedMatrix::pack_with(&cpu.pool, data.dtype, shape, &data.bytes)
+                let matrix = PackedMatrix::pack_with(cpu, data.dtype, shape, &data.bytes)
                     .map_err(|error| wrong(&error))?;
                 Ok(Self::Matrix(matrix))
             }

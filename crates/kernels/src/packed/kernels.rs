@@ -1,6 +1,7 @@
 //! What an instruction set provides for packed matrices.
 
 use super::{Activations, PackedMatrix};
+use crate::blocks::DType;
 use std::ops::Range;
 
 /// The functions of one instruction set.
@@ -11,6 +12,8 @@ use std::ops::Range;
 pub(crate) struct PackedKernels {
     /// Most rows of a tile.
     pub tile_rows: usize,
+    /// Packs up to 16 stored rows, each of `row_bytes` bytes, into a zeroed panel.
+    pub pack: unsafe fn(dtype: DType, rows: &[u8], row_bytes: usize, panel: &mut [u8]),
     /// Quantizes `x [R, cols]` into the words of a tile.
     pub quantize: unsafe fn(x: &[f32], cols: usize, tile: &mut [u32]),
     /// Computes a part of the outputs.

@@ -11,9 +11,10 @@ mod tests;
 pub(crate) use activations::{Activations, TILE_WORDS};
 
 use crate::blocks::{BlockError, DType};
+use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
+use crate::kernel_set::KernelSet;
 use crate::memory::Region;
-use crate::pool::ThreadPool;
 use layout::LANES;
 
 /// A weight `[rows, cols]` (output, input features) of any format in the layout that the matmul kernels read.
@@ -34,19 +35,14 @@ impl PackedMatrix {
     /// # Errors
     /// If a row is not a whole number of blocks, `bytes` has not the length that the shape needs, or memory is short.
     pub fn pack(dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Self, BlockError> {
-        Self::pack_with(&ThreadPool::new(1), dtype, [rows, cols], bytes)
+        Self::pack_with(&Cpu::new(KernelSet::available()[0], 1), dtype, [rows, cols], bytes)
     }
 
-    /// [`pack`](Self::pack) with the work shared by a pool's threads; `shape` is `[rows, cols]`.
+    /// [`pack`](Self::pack) with a kernel set's instructions and all threads; `shape` is `[rows, cols]`.
     ///
     /// # Errors
     /// As [`pack`](Self::pack).
-    pub fn pack_with(
-        pool: &ThreadPool,
-        dtype: DType,
-        shape: [usize; 2],
-        bytes: &[u8],
-    ) -> Result<Self, BlockError> {
+    pub fn pack_with(cpu: &Cpu, dtype: DType, shape: [usize; 2], bytes: &[u8]) -> Result<Self, BlockError> {
         let [rows, cols] = shape;
         let expected = dtype.matrix_bytes(rows, cols)?;
         if bytes.len() != expected {
@@ -60,16 +56,13 @@ impl PackedMatrix {
         let mut matrix = Self { dtype, rows, cols, panel_bytes, region };
         if row_bytes > 0 {
             let parts = Disjoint::new(matrix.region.bytes_mut());
-            pool.run(panels, &|panel| {
+            cpu.pool.run(panels, &|panel| {
                 // SAFETY: each panel is written by the one task of its number.
                 let place = unsafe { parts.part(panel * panel_bytes..(panel + 1) * panel_bytes) };
                 let lanes = panel * LANES..((panel + 1) * LANES).min(rows);
-                pack::pack_panel(
-                    dtype,
-                    &bytes[lanes.start * row_bytes..lanes.end * row_bytes],
-                    row_bytes,
-                    place,
-                );
+                let rows = &bytes[lanes.start * row_bytes..lanes.end * row_bytes];
+                // SAFETY: a `KernelSet` can only be obtained after the CPU was found to have its instructions.
+                unsafe { (cpu.kernels.packed.pack)(dtype, rows, row_bytes, place) };
             });
         }
         Ok(matrix)

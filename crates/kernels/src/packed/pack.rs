@@ -10,7 +10,7 @@ use crate::blocks::{DType, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0, six_b
 const FLOATS_AT_ONCE: usize = 16;
 
 /// Packs up to 16 stored rows, each of `row_bytes` bytes, into a zeroed panel.
-pub(super) fn pack_panel(dtype: DType, rows: &[u8], row_bytes: usize, panel: &mut [u8]) {
+pub(crate) fn pack_panel(dtype: DType, rows: &[u8], row_bytes: usize, panel: &mut [u8]) {
     match dtype {
         DType::F32 => pack_floats::<4>(rows, row_bytes, panel),
         DType::F16 | DType::BF16 => pack_floats::<2>(rows, row_bytes, panel),

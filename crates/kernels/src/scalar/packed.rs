@@ -7,9 +7,9 @@ use crate::packed::activations::{
 };
 use crate::packed::kernels::{PackedKernels, Task};
 use crate::packed::layout::{BLOCK, BlockLayout, LANES, block_layout};
-use crate::packed::pack::{float_at, get_integers, minimum, scale};
+use crate::packed::pack::{float_at, get_integers, minimum, pack_panel, scale};
 
-pub(crate) const PACKED: PackedKernels = PackedKernels { tile_rows: 4, quantize, matmul };
+pub(crate) const PACKED: PackedKernels = PackedKernels { pack: pack_panel, tile_rows: 4, quantize, matmul };
 
 /// Quantizes `x [R, cols]` into a tile.
 fn quantize(x: &[f32], cols: usize, tile: &mut [u32]) {

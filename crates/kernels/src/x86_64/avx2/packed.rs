@@ -9,11 +9,12 @@ use crate::packed::TILE_WORDS;
 use crate::packed::activations::{QuantizedBlock, block_scale};
 use crate::packed::kernels::{PackedKernels, Task};
 use crate::packed::layout::{BLOCK, LANES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use crate::packed::pack::pack_panel;
 use blocks::run_blocks;
 use floats::{Bf16, F16, F32, run_floats};
 use std::arch::x86_64::*;
 
-pub(crate) const PACKED: PackedKernels = PackedKernels { tile_rows: 4, quantize, matmul };
+pub(crate) const PACKED: PackedKernels = PackedKernels { pack: pack_panel, tile_rows: 4, quantize, matmul };
 
 /// Lanes of half a panel.
 const HALF: usize = LANES / 2;

@@ -14,12 +14,13 @@ use crate::packed::TILE_WORDS;
 use crate::packed::activations::{QuantizedBlock, block_scale};
 use crate::packed::kernels::{PackedKernels, Task};
 use crate::packed::layout::{BLOCK, LANES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, VECTOR};
+use crate::packed::pack::pack_panel;
 use blocks::run_blocks;
 use floats::{Bf16, F16, F32, run_floats};
 use std::arch::x86_64::*;
 
 /// 2 panels x 6 rows: 12 int32 and 12 f32 accumulators of the 32 registers.
-pub(crate) const PACKED: PackedKernels = PackedKernels { tile_rows: 6, quantize, matmul };
+pub(crate) const PACKED: PackedKernels = PackedKernels { pack: pack_panel, tile_rows: 6, quantize, matmul };
 
 /// How far ahead of its use a weight is asked for, in bytes. A core gets no more than a few lines ahead by itself.
 const AHEAD: usize = 4096;
