@@ -10,6 +10,15 @@
 //! | `avx512-bf16` | AVX-512 BF16 | bf16 dot products in `gemm` |
 //! | `amx` | AMX-TILE, AMX-BF16, and tile state granted by the system | bf16 tiles in `gemm` |
 //!
+//! and on 64-bit Arm:
+//!
+//! | name | needs | adds |
+//! |---|---|---|
+//! | `scalar` | nothing | the definition of every operation |
+//! | `neon` | NEON | 4 lanes |
+//! | `neon-dotprod` | dotprod | int8 dot products |
+//! | `neon-i8mm` | i8mm | int8 products of small matrices, for several rows |
+//!
 //! Where an instruction exists but is slow, the set it would add is available by name and not chosen: Intel's CPUs with
 //! AVX-512 BF16 start one 512-bit bf16 dot product every other cycle (measured on Sapphire Rapids), half of what two
 //! f32 multiply-adds do per cycle, so there `avx512` multiplies rounded inputs as f32.
@@ -17,6 +26,8 @@
 //! A set can only be obtained through [`KernelSet::available`], [`KernelSet::by_name`] or [`KernelSet::best`], which
 //! look at the CPU first; that is what makes calling its functions sound.
 
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64;
 use crate::error::Error;
 use crate::floats::FloatKernels;
 use crate::packed::kernels::PackedKernels;
@@ -59,6 +70,12 @@ static ALL: &[&KernelSet] = &[
     &AVX512_BF16,
     #[cfg(target_arch = "x86_64")]
     &AMX,
+    #[cfg(target_arch = "aarch64")]
+    &NEON,
+    #[cfg(target_arch = "aarch64")]
+    &NEON_DOTPROD,
+    #[cfg(target_arch = "aarch64")]
+    &NEON_I8MM,
 ];
 
 static SCALAR: KernelSet = KernelSet {
@@ -103,6 +120,33 @@ static AMX: KernelSet = KernelSet {
     preferred: || true,
     floats: x86_64::amx::FLOATS,
     packed: x86_64::avx512::PACKED,
+};
+
+#[cfg(target_arch = "aarch64")]
+static NEON: KernelSet = KernelSet {
+    name: "neon",
+    supported: aarch64::has_neon,
+    preferred: || true,
+    floats: aarch64::neon::FLOATS,
+    packed: aarch64::packed::NEON,
+};
+
+#[cfg(target_arch = "aarch64")]
+static NEON_DOTPROD: KernelSet = KernelSet {
+    name: "neon-dotprod",
+    supported: aarch64::has_dotprod,
+    preferred: || true,
+    floats: aarch64::neon::FLOATS,
+    packed: aarch64::packed::DOTPROD,
+};
+
+#[cfg(target_arch = "aarch64")]
+static NEON_I8MM: KernelSet = KernelSet {
+    name: "neon-i8mm",
+    supported: aarch64::has_i8mm,
+    preferred: || true,
+    floats: aarch64::neon::FLOATS,
+    packed: aarch64::packed::I8MM,
 };
 
 impl KernelSet {

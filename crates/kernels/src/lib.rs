@@ -6,6 +6,8 @@
 
 pub mod blocks;
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod aligned;
 mod buffers;
 mod cpu;

@@ -44,7 +44,7 @@ fn every_set_this_cpu_has_runs_and_agrees_with_scalar() {
     let sets: Vec<_> = KernelSet::available().iter().map(|set| set.name()).collect();
     // Past the capture of `println!`, so that a plain `cargo test` says what it ran.
     writeln!(std::io::stderr(), "kernel sets under test: {}", sets.join(", ")).expect("standard error");
-    for expected in sets_by_cpuinfo() {
+    for expected in sets_by_system() {
         assert!(sets.contains(&expected), "this CPU has what `{expected}` needs, but it did not run");
     }
     let scalar = Cpu::new(KernelSet::by_name("scalar").expect("always there"), 1);
@@ -67,7 +67,13 @@ fn every_set_this_cpu_has_runs_and_agrees_with_scalar() {
 }
 
 /// What the system says about the CPU, independently of the detection under test.
-fn sets_by_cpuinfo() -> Vec<&'static str> {
+fn sets_by_system() -> Vec<&'static str> {
+    let sets = if cfg!(target_arch = "aarch64") { arm_sets() } else { x86_sets() };
+    ["scalar"].into_iter().chain(sets.into_iter().filter(|(has, _)| *has).map(|(_, name)| name)).collect()
+}
+
+/// By the flags that Linux lists.
+fn x86_sets() -> Vec<(bool, &'static str)> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags: Vec<&str> =
         info.lines().find(|line| line.starts_with("flags")).unwrap_or("").split(' ').collect();
@@ -76,8 +82,21 @@ fn sets_by_cpuinfo() -> Vec<&'static str> {
     let avx512 = avx2 && has(&["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"]);
     let bf16 = avx512 && has(&["avx512_bf16"]);
     let amx = bf16 && has(&["amx_tile", "amx_bf16"]);
-    let sets = [(true, "scalar"), (avx2, "avx2"), (avx512, "avx512"), (bf16, "avx512-bf16"), (amx, "amx")];
-    sets.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect()
+    vec![(avx2, "avx2"), (avx512, "avx512"), (bf16, "avx512-bf16"), (amx, "amx")]
+}
+
+/// By the bits that Linux hands to every program; an emulator's list of flags may be that of the machine it runs on.
+fn arm_sets() -> Vec<(bool, &'static str)> {
+    const HARDWARE: u64 = 16;
+    const HARDWARE_2: u64 = 26;
+    let vector = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let words: Vec<u64> = vector.as_chunks().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect();
+    let entries = words.as_chunks::<2>().0;
+    let word = |key| entries.iter().find(|entry| entry[0] == key).map_or(0, |entry| entry[1]);
+    let neon = word(HARDWARE) >> 1 & 1 == 1;
+    let dotprod = neon && word(HARDWARE) >> 20 & 1 == 1;
+    let i8mm = dotprod && word(HARDWARE_2) >> 13 & 1 == 1;
+    vec![(neon, "neon"), (dotprod, "neon-dotprod"), (i8mm, "neon-i8mm")]
 }
 
 /// Rows and row lengths: several tasks, several groups of rows, vectors that are not full.

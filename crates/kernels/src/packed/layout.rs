@@ -110,7 +110,8 @@ impl BlockLayout {
         blocks.div_ceil(self.unit_blocks()) * self.unit_bytes()
     }
 
-    /// Whole cache lines that hold a block's share of its unit.
+    /// Whole cache lines that hold a block's share of its unit, for kernels that ask for them ahead.
+    #[cfg(not(target_arch = "aarch64"))]
     pub const fn lines_per_block(self) -> usize {
         self.unit_bytes().div_ceil(self.unit_blocks() * VECTOR)
     }

@@ -1,9 +1,12 @@
 //! The inner loop of f32 matrix products: a block of rows times up to three vectors of columns, kept in registers.
+//!
+//! It broadcasts the factors of the rows; NEON, which multiplies by an element of a vector, has a loop of its own.
 
 use super::Simd;
 use crate::ops::gemm::Tile;
 
 /// Steps of K between two looks at how many are left.
+#[cfg(not(target_arch = "aarch64"))]
 const UNROLLED: usize = 4;
 
 /// `C (+)= A B` for one panel of `A` (`[K][ROWS]`) and one of `B` (`[K][columns]`, at most `VECTORS <= 3` vectors), K
@@ -11,6 +14,7 @@ const UNROLLED: usize = 4;
 ///
 /// # Safety
 /// As [`crate::ops::gemm::TileFn`].
+#[cfg(not(target_arch = "aarch64"))]
 #[inline(always)]
 pub(crate) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
@@ -30,6 +34,7 @@ pub(crate) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
 
 /// # Safety
 /// As [`tile`], with panels of `B` of `VECTORS` vectors.
+#[cfg(not(target_arch = "aarch64"))]
 #[inline(always)]
 unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
@@ -60,6 +65,7 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
 ///
 /// # Safety
 /// `ROWS` elements can be read from `a`, `VECTORS * LANES` from `b`.
+#[cfg(not(target_arch = "aarch64"))]
 #[inline(always)]
 unsafe fn step<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
