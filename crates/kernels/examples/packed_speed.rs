@@ -1,20 +1,22 @@
-//! Speed of packed matmul: GB/s of weights read while decoding, Gop/s while prefilling, per format and kernel set.
+//! Speed of packing and of packed matmul per format and kernel set: GB/s of stored weights packed, GB/s of packed weights
+//! read for one row, Gop/s for batches of rows.
 //!
-//! `cargo run --release -p shakti-kernels --example packed_speed -- [THREADS [SET [FORMAT]]]`
+//! `cargo run --release -p shakti-kernels --example packed_speed -- [THREADS [SET [FORMAT [ROWS,ROWS]]]]`
 //!
-//! Decoding runs through enough copies of a matrix to leave the caches of a core (48 MB). What counts is the call at the
-//! fastest tenth of many short calls, so that the figures mean something on a machine that does other work besides.
+//! Every call takes the next of enough copies of a matrix to leave the caches of a core (48 MB), as a step of a model
+//! does. What counts is the call at the fastest tenth of many short calls, so that the figures mean something on a machine
+//! that does other work besides.
 
 use shakti_kernels::blocks::{DType, quantize_row};
 use shakti_kernels::{Cpu, KernelSet, PackedMatrix};
 use std::time::Instant;
 
-/// Output and input features: a projection down, one up, an output head.
-const SHAPES: [[usize; 2]; 3] = [[640, 2560], [2560, 640], [64000, 640]];
-/// Bytes of copies of a matrix that decoding runs through.
-const DECODE_BYTES: usize = 48 << 20;
-/// Rows of a prefill.
-const PREFILL_ROWS: usize = 48;
+/// Output and input features: a square projection, one up, one down, an output head.
+const SHAPES: [[usize; 2]; 4] = [[640, 640], [2560, 640], [640, 2560], [4000, 640]];
+/// Bytes of copies of a matrix that the calls run through.
+const COPY_BYTES: usize = 48 << 20;
+/// Rows of the batches, if none are named.
+const ROWS: &str = "1,2,4,6,8,12,16,32,64";
 /// Calls of each kind, at least.
 const CALLS: usize = 40;
 
@@ -28,7 +30,8 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-fn matrix(dtype: DType, [rows, cols]: [usize; 2]) -> Result<PackedMatrix, Box<dyn std::error::Error>> {
+/// A matrix as stored bytes.
+fn stored(dtype: DType, [rows, cols]: [usize; 2]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let row_bytes = dtype.row_bytes(cols)?;
     // One quantized row, rotated by whole blocks from row to row.
     let mut row = vec![0; row_bytes];
@@ -38,7 +41,7 @@ fn matrix(dtype: DType, [rows, cols]: [usize; 2]) -> Result<PackedMatrix, Box<dy
         row.rotate_left(dtype.block_bytes());
         bytes.extend_from_slice(&row);
     }
-    Ok(PackedMatrix::pack(dtype, rows, cols, &bytes)?)
+    Ok(bytes)
 }
 
 /// Seconds at the fastest tenth of `calls` calls of `f` with 0, 1, 2 and so on, after a warm-up.
@@ -55,20 +58,33 @@ fn seconds(calls: usize, mut f: impl FnMut(usize)) -> f64 {
     times[calls / 10]
 }
 
-/// GB/s of decoding and Gop/s of prefilling with one format and shape.
-fn measure(cpu: &Cpu, dtype: DType, shape: [usize; 2]) -> Result<(f64, f64), Box<dyn std::error::Error>> {
-    let [rows, cols] = shape;
-    let count = (DECODE_BYTES / (rows * dtype.row_bytes(cols)?)).max(1);
-    let copies = (0..count).map(|_| matrix(dtype, shape)).collect::<Result<Vec<_>, _>>()?;
-    let x = numbers(PREFILL_ROWS * cols);
-    let mut y = vec![0.0; PREFILL_ROWS * rows];
-    let calls = 5 * copies.len() + CALLS;
-    let decode = seconds(calls, |i| {
-        cpu.matmul_packed(&mut y[..rows], &x[..cols], &copies[i % copies.len()]);
-    });
-    let prefill = seconds(CALLS, |_| cpu.matmul_packed(&mut y, &x, &copies[0]));
-    let operations = 2.0 * (PREFILL_ROWS * rows * cols) as f64;
-    Ok((copies[0].num_bytes() as f64 / decode / 1e9, operations / prefill / 1e9))
+/// One format and shape: GB/s of packing and of weights for one row, Gop/s for each number of rows.
+fn measure(
+    cpu: &Cpu,
+    dtype: DType,
+    [rows, cols]: [usize; 2],
+    batches: &[usize],
+) -> Result<([f64; 2], Vec<f64>), Box<dyn std::error::Error>> {
+    let count = (COPY_BYTES / (rows * dtype.row_bytes(cols)?)).max(1);
+    let bytes = stored(dtype, [rows, cols])?;
+    let mut copies = Vec::with_capacity(count);
+    let mut packing = f64::INFINITY;
+    for _ in 0..count {
+        let start = Instant::now();
+        copies.push(PackedMatrix::pack_with(cpu, dtype, [rows, cols], &bytes)?);
+        packing = packing.min(start.elapsed().as_secs_f64());
+    }
+    let most = batches.iter().copied().max().unwrap_or(1);
+    let (x, mut y) = (numbers(most * cols), vec![0.0; most * rows]);
+    let mut time = |batch: usize| {
+        let calls = if batch == 1 { 5 * copies.len() + CALLS } else { CALLS };
+        seconds(calls, |i| {
+            cpu.matmul_packed(&mut y[..batch * rows], &x[..batch * cols], &copies[i % copies.len()]);
+        })
+    };
+    let gigabytes = [bytes.len() as f64 / packing / 1e9, copies[0].num_bytes() as f64 / time(1) / 1e9];
+    let operations = |batch| 2e-9 * (batch * rows * cols) as f64;
+    Ok((gigabytes, batches.iter().map(|&batch| operations(batch) / time(batch)).collect()))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -82,16 +98,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(name) => vec![name.parse()?],
         None => DType::ALL.to_vec(),
     };
-    println!("{threads} threads; decode GB/s, prefill ({PREFILL_ROWS} rows) Gop/s");
+    let batches = arguments.get(3).map_or(ROWS, String::as_str);
+    let batches = batches.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+    println!("{threads} threads; GB/s of packing and for one row; Gop/s for batches of {batches:?} rows");
     for set in sets {
         let cpu = Cpu::new(set, threads);
         for &dtype in &formats {
-            print!("{:12} {dtype:5}", set.name());
             for shape in SHAPES.into_iter().filter(|s| s[1].is_multiple_of(dtype.block_len())) {
-                let (decode, prefill) = measure(&cpu, dtype, shape)?;
-                print!("  {}x{}: {decode:6.2} {prefill:6.1}", shape[0], shape[1]);
+                let ([packing, gigabytes], speeds) = measure(&cpu, dtype, shape, &batches)?;
+                let speeds: Vec<String> = speeds.iter().map(|speed| format!("{speed:6.1}")).collect();
+                let [rows, cols] = shape;
+                let shape = format!("{rows}x{cols}");
+                println!(
+                    "{:12} {dtype:5} {shape:9} {packing:6.2} {gigabytes:6.2}  {}",
+                    set.name(),
+                    speeds.join(" ")
+                );
             }
-            println!();
         }
     }
     Ok(())

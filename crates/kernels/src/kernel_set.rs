@@ -1,12 +1,14 @@
 //! The table of kernels for one instruction set, and which of them this CPU can run.
 //!
-//! The sets form a ladder, each needing everything below it:
+//! The sets form a ladder, each needing everything below it (but `avx512-bw` and those above it do without AVX-VNNI):
 //!
 //! | name | needs | adds |
 //! |---|---|---|
 //! | `scalar` | nothing | the definition of every operation |
 //! | `avx2` | AVX2, FMA, F16C | 8 lanes |
-//! | `avx512` | AVX-512 F, BW, DQ, VL, VNNI | 16 lanes, int8 dot products |
+//! | `avx2-vnni` | AVX-VNNI | int8 dot products |
+//! | `avx512-bw` | AVX-512 F, BW, DQ, VL | 16 lanes |
+//! | `avx512` | AVX-512 VNNI | int8 dot products of 16 lanes |
 //! | `avx512-bf16` | AVX-512 BF16 | bf16 dot products in `gemm` |
 //! | `amx` | AMX-TILE, AMX-BF16, and tile state granted by the system | bf16 tiles in `gemm` |
 //!
@@ -65,6 +67,10 @@ static ALL: &[&KernelSet] = &[
     #[cfg(target_arch = "x86_64")]
     &AVX2,
     #[cfg(target_arch = "x86_64")]
+    &AVX2_VNNI,
+    #[cfg(target_arch = "x86_64")]
+    &AVX512_BW,
+    #[cfg(target_arch = "x86_64")]
     &AVX512,
     #[cfg(target_arch = "x86_64")]
     &AVX512_BF16,
@@ -92,7 +98,25 @@ static AVX2: KernelSet = KernelSet {
     supported: x86_64::has_avx2,
     preferred: || true,
     floats: x86_64::avx2::FLOATS,
-    packed: x86_64::avx2::PACKED,
+    packed: x86_64::avx2::packed::PLAIN,
+};
+
+#[cfg(target_arch = "x86_64")]
+static AVX2_VNNI: KernelSet = KernelSet {
+    name: "avx2-vnni",
+    supported: x86_64::has_avx2_vnni,
+    preferred: || true,
+    floats: x86_64::avx2::FLOATS,
+    packed: x86_64::avx2::packed::VNNI,
+};
+
+#[cfg(target_arch = "x86_64")]
+static AVX512_BW: KernelSet = KernelSet {
+    name: "avx512-bw",
+    supported: x86_64::has_avx512_bw,
+    preferred: || true,
+    floats: x86_64::avx512::FLOATS,
+    packed: x86_64::avx512::packed::BW,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -101,7 +125,7 @@ static AVX512: KernelSet = KernelSet {
     supported: x86_64::has_avx512,
     preferred: || true,
     floats: x86_64::avx512::FLOATS,
-    packed: x86_64::avx512::PACKED,
+    packed: x86_64::avx512::packed::VNNI,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -110,7 +134,7 @@ static AVX512_BF16: KernelSet = KernelSet {
     supported: x86_64::has_avx512_bf16,
     preferred: x86_64::multiplies_bf16_fast,
     floats: x86_64::avx512_bf16::FLOATS,
-    packed: x86_64::avx512::PACKED,
+    packed: x86_64::avx512::packed::VNNI,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -119,7 +143,7 @@ static AMX: KernelSet = KernelSet {
     supported: x86_64::amx::has_amx,
     preferred: || true,
     floats: x86_64::amx::FLOATS,
-    packed: x86_64::avx512::PACKED,
+    packed: x86_64::avx512::packed::VNNI,
 };
 
 #[cfg(target_arch = "aarch64")]

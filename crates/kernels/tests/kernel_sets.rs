@@ -79,10 +79,19 @@ fn x86_sets() -> Vec<(bool, &'static str)> {
         info.lines().find(|line| line.starts_with("flags")).unwrap_or("").split(' ').collect();
     let has = |names: &[&str]| cfg!(target_arch = "x86_64") && names.iter().all(|name| flags.contains(name));
     let avx2 = has(&["avx2", "fma", "f16c"]);
-    let avx512 = avx2 && has(&["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"]);
+    let avx2_vnni = avx2 && has(&["avx_vnni"]);
+    let avx512_bw = avx2 && has(&["avx512f", "avx512bw", "avx512dq", "avx512vl"]);
+    let avx512 = avx512_bw && has(&["avx512_vnni"]);
     let bf16 = avx512 && has(&["avx512_bf16"]);
     let amx = bf16 && has(&["amx_tile", "amx_bf16"]);
-    vec![(avx2, "avx2"), (avx512, "avx512"), (bf16, "avx512-bf16"), (amx, "amx")]
+    vec![
+        (avx2, "avx2"),
+        (avx2_vnni, "avx2-vnni"),
+        (avx512_bw, "avx512-bw"),
+        (avx512, "avx512"),
+        (bf16, "avx512-bf16"),
+        (amx, "amx"),
+    ]
 }
 
 /// By the bits that Linux hands to every program; an emulator's list of flags may be that of the machine it runs on.

@@ -5,9 +5,10 @@
 //! magnitude is below 1e-35 counts as zero.
 //!
 //! A tile of `R` rows is, block after block, `13 R` words: 8 groups of `R` words of four int8 (group `g`: values
-//! `4 g ..= 4 g + 3` of each row), then `R` each of: d, `d * sum`, minus the sum, minus the sums of both halves.
+//! `4 g ..= 4 g + 3` of each row), then `R` each of: d, `d * sum`, minus 8 times the sum, minus 32 times the sums of
+//! both halves (the offsets of 4-bit and 6-bit weights as they are needed).
 
-use super::layout::BLOCK;
+use super::layout::{BLOCK, BlockLayout};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use std::ops::Range;
@@ -18,15 +19,30 @@ pub(crate) const TILE_WORDS: usize = 13;
 pub(crate) const SCALE: usize = 8;
 /// Where `d * sum` starts.
 pub(crate) const SCALED_SUM: usize = 9;
-/// Where the negated sum starts.
-pub(crate) const MINUS_SUM: usize = 10;
-/// Where the negated sums of the first 16 values start; those of the last 16 follow.
-pub(crate) const MINUS_HALF_SUMS: usize = 11;
+/// Where minus the sum starts, shifted by [`SUM_SHIFT`].
+const MINUS_SUM: usize = 10;
+/// Where minus the sums of the first 16 values start, shifted by [`HALF_SHIFT`]; those of the last 16 follow.
+const MINUS_HALF_SUMS: usize = 11;
+/// Offset bits of 4-bit weights.
+const SUM_SHIFT: u32 = 3;
+/// Offset bits of 6-bit weights.
+const HALF_SHIFT: u32 = 5;
 /// Blocks with no magnitude from here on count as zero.
 pub(crate) const TINY: f32 = 1e-35;
 
+/// Where the words start with which part `part` of the integer sums begins, because stored weights are `2^bits` above
+/// their value, and how much further they are to be shifted to the left.
+#[inline(always)]
+pub(crate) const fn offset_words(layout: BlockLayout, bits: u32, part: usize) -> (usize, u32) {
+    if layout.scales_per_block() == 1 {
+        (MINUS_SUM, bits - SUM_SHIFT)
+    } else {
+        (MINUS_HALF_SUMS + part, bits - HALF_SHIFT)
+    }
+}
+
 /// Values of work below which a second thread is not worth waking.
-const PARALLEL_VALUES: usize = 1 << 14;
+const PARALLEL_VALUES: usize = 1 << 12;
 
 /// `rows` rows in tiles of nearly equal height.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,9 +91,9 @@ impl QuantizedBlock {
         let [low, high] = self.sums;
         words[SCALE * rows + r] = self.d.to_bits();
         words[SCALED_SUM * rows + r] = (self.d * (low + high) as f32).to_bits();
-        words[MINUS_SUM * rows + r] = -(low + high) as u32;
-        words[MINUS_HALF_SUMS * rows + r] = -low as u32;
-        words[(MINUS_HALF_SUMS + 1) * rows + r] = -high as u32;
+        words[MINUS_SUM * rows + r] = (-(low + high) << SUM_SHIFT) as u32;
+        words[MINUS_HALF_SUMS * rows + r] = (-low << HALF_SHIFT) as u32;
+        words[(MINUS_HALF_SUMS + 1) * rows + r] = (-high << HALF_SHIFT) as u32;
     }
 }
 
@@ -123,21 +139,30 @@ impl Activations {
         self.blocks.resize(x.len() / BLOCK * TILE_WORDS, 0);
         let (cols, tiles) = (self.cols, self.tiles);
         let parts = Disjoint::new(&mut self.blocks);
-        for_each_tile(cpu, tiles, x.len(), &|tile| {
-            let rows = tiles.range(tile);
-            // SAFETY: tiles cover different rows.
-            let words = unsafe { parts.part(rows.start * row_words..rows.end * row_words) };
-            let x = &x[rows.start * cols..rows.end * cols];
+        let threads = if x.len() < PARALLEL_VALUES { 1 } else { cpu.pool.threads() };
+        // Whole blocks of all rows of a tile, so that few tall tiles are enough for all threads.
+        let parts_per_tile = (2 * threads).div_ceil(tiles.count()).min(cols / BLOCK);
+        let quantize = |index: usize| {
+            let (rows, part) = (tiles.range(index / parts_per_tile), index % parts_per_tile);
+            let bound = |part: usize| cols / BLOCK * part / parts_per_tile;
+            let (first, end) = (bound(part), bound(part + 1));
+            let start = rows.start * row_words;
+            let at = |block: usize| start + block * TILE_WORDS * rows.len();
+            // SAFETY: tiles cover different rows, their parts different blocks.
+            let words = unsafe { parts.part(at(first)..at(end)) };
+            let x = &x[rows.start * cols + first * BLOCK..rows.end * cols];
             // SAFETY: a `KernelSet` can only be obtained after the CPU was found to have its instructions.
-            unsafe { (cpu.kernels.packed.quantize)(x, cols, words) }
-        });
+            unsafe { (cpu.kernels.packed.quantize)(x, [rows.len(), cols], words) }
+        };
+        let tasks = parts_per_tile * tiles.count();
+        if threads == 1 { (0..tasks).for_each(quantize) } else { cpu.pool.run(tasks, &quantize) }
     }
 
     fn prepare_floats(&mut self, cpu: &Cpu, x: &[f32]) {
         self.floats.resize(x.len(), 0.0);
         let (cols, tiles) = (self.cols, self.tiles);
         let parts = Disjoint::new(&mut self.floats);
-        for_each_tile(cpu, tiles, x.len(), &|tile| {
+        let interleave = |tile| {
             let rows = tiles.range(tile);
             // SAFETY: tiles cover different rows.
             let part = unsafe { parts.part(rows.start * cols..rows.end * cols) };
@@ -146,7 +171,12 @@ impl Activations {
                     *v = x[row * cols + k];
                 }
             }
-        });
+        };
+        if x.len() < PARALLEL_VALUES {
+            (0..tiles.count()).for_each(interleave);
+        } else {
+            cpu.pool.run(tiles.count(), &interleave);
+        }
     }
 
     /// The tiles of the rows.
@@ -166,9 +196,4 @@ impl Activations {
         let rows = self.tiles.range(tile);
         &self.floats[rows.start * self.cols..rows.end * self.cols]
     }
-}
-
-/// Calls `f` for every tile, on all threads where there is enough to do.
-fn for_each_tile(cpu: &Cpu, tiles: Tiles, values: usize, f: &(dyn Fn(usize) + Sync)) {
-    if values < PARALLEL_VALUES { (0..tiles.count()).for_each(f) } else { cpu.pool.run(tiles.count(), f) }
 }

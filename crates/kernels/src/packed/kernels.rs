@@ -14,8 +14,9 @@ pub(crate) struct PackedKernels {
     pub tile_rows: usize,
     /// Packs up to 16 stored rows, each of `row_bytes` bytes, into a zeroed panel.
     pub pack: unsafe fn(dtype: DType, rows: &[u8], row_bytes: usize, panel: &mut [u8]),
-    /// Quantizes `x [R, cols]` into the words of a tile.
-    pub quantize: unsafe fn(x: &[f32], cols: usize, tile: &mut [u32]),
+    /// Quantizes the first blocks of some rows into words of a tile: as many blocks as `tile` has room for.
+    /// `rows_stride` is the number of rows and how many floats apart they start in `x`.
+    pub quantize: unsafe fn(x: &[f32], rows_stride: [usize; 2], tile: &mut [u32]),
     /// Computes a part of the outputs.
     ///
     /// # Safety

@@ -13,7 +13,7 @@ thread_local! {
     static SCRATCH: RefCell<Activations> = RefCell::default();
 }
 
-/// Bytes of weights that are worth a task of their own when there are few rows.
+/// Bytes of weights that are worth a task of their own when one tile holds all rows.
 const DECODE_BYTES: usize = 1 << 15;
 /// Bytes of activations that stay in a core's second-level cache while panels pass by.
 const ROWS_BYTES: usize = 1 << 19;
@@ -24,7 +24,7 @@ const PREFILL_PANELS: usize = 16;
 #[derive(Clone, Copy)]
 struct Cut {
     panels: usize,
-    panels_per_task: usize,
+    panel_tasks: usize,
     tiles: usize,
     tiles_per_task: usize,
 }
@@ -32,33 +32,32 @@ struct Cut {
 impl Cut {
     fn new(w: &PackedMatrix, x: &Activations, threads: usize) -> Self {
         let (panels, tiles) = (w.panels(), x.tiles().count());
-        // Four tasks a thread leave room for a thread that is late; panels are computed in pairs.
-        let share = panels.div_ceil(4 * threads);
-        let (panels_per_task, tiles_per_task) = if tiles <= 1 {
-            (share.max(DECODE_BYTES.div_ceil(w.panel_bytes().max(1))), 1)
+        // Four tasks a thread leave room for a thread that is late; as many for each thread if all are on time.
+        let most = 4 * threads;
+        let (panel_tasks, tiles_per_task) = if tiles <= 1 {
+            let worth = (panels * w.panel_bytes()).div_ceil(DECODE_BYTES);
+            (worth.next_multiple_of(threads).min(most), 1)
         } else {
             let tile_bytes = 4 * TILE_WORDS * x.tiles().range(0).len() * w.cols() / 32;
-            (share.min(PREFILL_PANELS), (ROWS_BYTES / tile_bytes.max(1)).clamp(1, tiles))
+            let tiles_per_task = (ROWS_BYTES / tile_bytes.max(1)).clamp(1, tiles);
+            (most.max(panels.div_ceil(PREFILL_PANELS)), tiles_per_task)
         };
-        Self { panels, panels_per_task: panels_per_task.next_multiple_of(2), tiles, tiles_per_task }
-    }
-
-    fn panel_tasks(&self) -> usize {
-        self.panels.div_ceil(self.panels_per_task)
+        Self { panels, panel_tasks: panel_tasks.clamp(1, panels.max(1)), tiles, tiles_per_task }
     }
 
     fn tasks(&self) -> usize {
-        self.panel_tasks() * self.tiles.div_ceil(self.tiles_per_task)
+        self.panel_tasks * self.tiles.div_ceil(self.tiles_per_task)
     }
 
     /// The part that is task `index`: neighbours share rows.
     fn task<'a>(&self, index: usize, w: &'a PackedMatrix, x: &'a Activations, y: *mut f32) -> Task<'a> {
-        let panel = index % self.panel_tasks() * self.panels_per_task;
-        let tile = index / self.panel_tasks() * self.tiles_per_task;
+        let panel = |part: usize| self.panels * part / self.panel_tasks;
+        let part = index % self.panel_tasks;
+        let tile = index / self.panel_tasks * self.tiles_per_task;
         Task {
             w,
             x,
-            panels: panel..(panel + self.panels_per_task).min(self.panels),
+            panels: panel(part)..panel(part + 1),
             tiles: tile..(tile + self.tiles_per_task).min(self.tiles),
             y,
         }

@@ -1,6 +1,8 @@
 //! Weights repacked for multiplication: panels of 16 output rows, one layout family for every format.
 
 pub(crate) mod activations;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod interleave;
 pub(crate) mod kernels;
 pub(crate) mod layout;
 mod matmul;

@@ -2,21 +2,18 @@
 
 use crate::blocks::DType;
 use crate::packed::TILE_WORDS;
-use crate::packed::activations::{
-    MINUS_HALF_SUMS, MINUS_SUM, QuantizedBlock, SCALE, SCALED_SUM, block_scale,
-};
+use crate::packed::activations::{QuantizedBlock, SCALE, SCALED_SUM, block_scale, offset_words};
 use crate::packed::kernels::{PackedKernels, Task};
 use crate::packed::layout::{BLOCK, BlockLayout, LANES, block_layout};
 use crate::packed::pack::{float_at, get_integers, minimum, pack_panel, scale};
 
 pub(crate) const PACKED: PackedKernels = PackedKernels { pack: pack_panel, tile_rows: 4, quantize, matmul };
 
-/// Quantizes `x [R, cols]` into a tile.
-fn quantize(x: &[f32], cols: usize, tile: &mut [u32]) {
-    let rows = x.len() / cols;
+/// Quantizes the first blocks of `rows` rows into a tile.
+fn quantize(x: &[f32], [rows, stride]: [usize; 2], tile: &mut [u32]) {
     for (b, words) in tile.chunks_exact_mut(rows * TILE_WORDS).enumerate() {
         for r in 0..rows {
-            quantize_block(&x[r * cols..][b * BLOCK..][..BLOCK]).store(words, r);
+            quantize_block(&x[r * stride + b * BLOCK..][..BLOCK]).store(words, r);
         }
     }
 }
@@ -71,8 +68,10 @@ fn blocks(layout: BlockLayout, panel: &[u8], task: &Task<'_>, tile: usize, r: us
             let weights = get_integers(layout, lane, block);
             let parts = layout.scales_per_block();
             for part in 0..parts {
-                let minus_sum = word(if parts == 1 { MINUS_SUM } else { MINUS_HALF_SUMS + part }) as i32;
-                let mut sum = layout.offset_bits.map_or(0, |bits| minus_sum << bits);
+                let mut sum = layout.offset_bits.map_or(0, |bits| {
+                    let (at, shift) = offset_words(layout, bits, part);
+                    (word(at) as i32) << shift
+                });
                 for i in part * BLOCK / parts..(part + 1) * BLOCK / parts {
                     sum += i32::from(weights[i]) * i32::from(q[i] as i8);
                 }

@@ -13,14 +13,23 @@ pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// What the set `avx512` may use besides: AVX-512 F, BW, DQ, VL and VNNI.
-pub(crate) fn has_avx512() -> bool {
+/// What the set `avx2-vnni` may use besides: AVX-VNNI.
+pub(crate) fn has_avx2_vnni() -> bool {
+    has_avx2() && is_x86_feature_detected!("avxvnni")
+}
+
+/// What the set `avx512-bw` may use besides what `avx2` may: AVX-512 F, BW, DQ and VL.
+pub(crate) fn has_avx512_bw() -> bool {
     has_avx2()
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// What the set `avx512` may use besides: AVX-512 VNNI.
+pub(crate) fn has_avx512() -> bool {
+    has_avx512_bw() && is_x86_feature_detected!("avx512vnni")
 }
 
 /// What the set `avx512-bf16` may use besides: AVX-512 BF16.

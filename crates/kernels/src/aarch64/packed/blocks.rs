@@ -5,7 +5,7 @@
 use super::unpack::{minimum, scale};
 use super::{Place, QUARTERS, for_each_place, store};
 use crate::packed::TILE_WORDS;
-use crate::packed::activations::{MINUS_HALF_SUMS, MINUS_SUM, SCALE, SCALED_SUM};
+use crate::packed::activations::{SCALE, SCALED_SUM, offset_words};
 use crate::packed::kernels::Task;
 use crate::packed::layout::{BLOCK, Format};
 use std::arch::aarch64::*;
@@ -140,9 +140,9 @@ unsafe fn add_part<I: Integers, F: Format, const Q: usize, const R: usize>(
                 if !(layout.bits == 8 && I::SIGNED_BYTES)
                     && let Some(bits) = layout.offset_bits
                 {
-                    let at = if layout.scales_per_block() == 1 { MINUS_SUM } else { MINUS_HALF_SUMS + part };
+                    let (at, shift) = offset_words(layout, bits, part);
                     let minus_sum = x.add(at * R + r).cast::<i32>().read();
-                    sum = vaddq_s32(sum, vdupq_n_s32(minus_sum << bits));
+                    sum = vaddq_s32(sum, vdupq_n_s32(minus_sum << shift));
                 }
                 let both = vmulq_n_f32(scale, x.add(SCALE * R + r).cast::<f32>().read());
                 let acc = &mut acc[quarter + q][r];

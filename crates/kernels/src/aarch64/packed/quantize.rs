@@ -5,13 +5,12 @@ use crate::packed::activations::{QuantizedBlock, block_scale};
 use crate::packed::layout::BLOCK;
 use std::arch::aarch64::*;
 
-/// Quantizes `x [R, cols]` into a tile.
+/// Quantizes the first blocks of `rows` rows into a tile.
 #[target_feature(enable = "neon")]
-pub(super) fn quantize(x: &[f32], cols: usize, tile: &mut [u32]) {
-    let rows = x.len() / cols;
+pub(super) fn quantize(x: &[f32], [rows, stride]: [usize; 2], tile: &mut [u32]) {
     for (b, words) in tile.chunks_exact_mut(rows * TILE_WORDS).enumerate() {
         for r in 0..rows {
-            quantize_block(&x[r * cols..][b * BLOCK..][..BLOCK]).store(words, r);
+            quantize_block(&x[r * stride + b * BLOCK..][..BLOCK]).store(words, r);
         }
     }
 }

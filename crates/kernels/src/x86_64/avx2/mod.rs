@@ -2,10 +2,8 @@
 
 pub(crate) mod gemm;
 pub(crate) mod pack;
-mod packed;
+pub(crate) mod packed;
 pub(crate) mod vector;
-
-pub(crate) use packed::PACKED;
 
 use crate::floats::Gemm;
 use crate::simd::table::float_kernels;

@@ -1,33 +1,43 @@
-//! Packed matmul with AVX2: half panels of 8 lanes.
+//! Packed matmul with AVX2, with and without VNNI: half panels of 8 lanes.
 
 mod blocks;
+mod dots;
 mod floats;
 mod unpack;
+mod words;
 
 use crate::blocks::DType;
 use crate::packed::TILE_WORDS;
 use crate::packed::activations::{QuantizedBlock, block_scale};
 use crate::packed::kernels::{PackedKernels, Task};
 use crate::packed::layout::{BLOCK, LANES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
-use crate::packed::pack::pack_panel;
 use blocks::run_blocks;
+use dots::{Maddubs, Vnni};
 use floats::{Bf16, F16, F32, run_floats};
 use std::arch::x86_64::*;
 
-pub(crate) const PACKED: PackedKernels = PackedKernels { pack: pack_panel, tile_rows: 4, quantize, matmul };
+/// Rows of a tile: 4 int32 and 4 f32 accumulators of the 16 registers.
+const TILE_ROWS: usize = 4;
+
+/// With the multiplications of AVX2.
+pub(crate) const PLAIN: PackedKernels =
+    PackedKernels { pack: words::pack, tile_rows: TILE_ROWS, quantize, matmul: matmul_plain };
+
+/// With dot products of 8-bit integers.
+pub(crate) const VNNI: PackedKernels =
+    PackedKernels { pack: words::pack, tile_rows: TILE_ROWS, quantize, matmul: matmul_vnni };
 
 /// Lanes of half a panel.
 const HALF: usize = LANES / 2;
 /// How far ahead of its use a weight is asked for, in bytes.
 const AHEAD: usize = 4096;
 
-/// Quantizes `x [R, cols]` into a tile.
+/// Quantizes the first blocks of `rows` rows into a tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn quantize(x: &[f32], cols: usize, tile: &mut [u32]) {
-    let rows = x.len() / cols;
+fn quantize(x: &[f32], [rows, stride]: [usize; 2], tile: &mut [u32]) {
     for (b, words) in tile.chunks_exact_mut(rows * TILE_WORDS).enumerate() {
         for r in 0..rows {
-            quantize_block(&x[r * cols..][b * BLOCK..][..BLOCK]).store(words, r);
+            quantize_block(&x[r * stride + b * BLOCK..][..BLOCK]).store(words, r);
         }
     }
 }
@@ -58,26 +68,35 @@ fn quantize_block(x: &[f32]) -> QuantizedBlock {
     block
 }
 
-/// # Safety
-/// AVX2, FMA and F16C; what [`Task::y`] says.
-unsafe fn matmul(task: &Task<'_>) {
-    // SAFETY: the caller's promises are those of each of these.
-    unsafe {
-        match task.w.dtype() {
-            DType::F32 => run_floats::<F32>(task),
-            DType::F16 => run_floats::<F16>(task),
-            DType::BF16 => run_floats::<Bf16>(task),
-            DType::Q8_0 => run_blocks::<Q8_0>(task),
-            DType::Q5_0 => run_blocks::<Q5_0>(task),
-            DType::Q5_1 => run_blocks::<Q5_1>(task),
-            DType::Q4_0 => run_blocks::<Q4_0>(task),
-            DType::Q4_1 => run_blocks::<Q4_1>(task),
-            DType::Q6_K => run_blocks::<Q6_K>(task),
-            DType::Q5_K => run_blocks::<Q5_K>(task),
-            DType::Q4_K => run_blocks::<Q4_K>(task),
+/// Declares a matmul for the instructions of one kind of dot product.
+macro_rules! matmul {
+    ($name:ident, $dots:ident, $features:literal) => {
+        /// # Safety
+        /// The instructions; what [`Task::y`] says.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(task: &Task<'_>) {
+            // SAFETY: the caller's promises are those of each of these.
+            unsafe {
+                match task.w.dtype() {
+                    DType::F32 => run_floats::<F32>(task),
+                    DType::F16 => run_floats::<F16>(task),
+                    DType::BF16 => run_floats::<Bf16>(task),
+                    DType::Q8_0 => run_blocks::<Q8_0, $dots>(task),
+                    DType::Q5_0 => run_blocks::<Q5_0, $dots>(task),
+                    DType::Q5_1 => run_blocks::<Q5_1, $dots>(task),
+                    DType::Q4_0 => run_blocks::<Q4_0, $dots>(task),
+                    DType::Q4_1 => run_blocks::<Q4_1, $dots>(task),
+                    DType::Q6_K => run_blocks::<Q6_K, $dots>(task),
+                    DType::Q5_K => run_blocks::<Q5_K, $dots>(task),
+                    DType::Q4_K => run_blocks::<Q4_K, $dots>(task),
+                }
+            }
         }
-    }
+    };
 }
+
+matmul!(matmul_plain, Maddubs, "avx2,fma,f16c");
+matmul!(matmul_vnni, Vnni, "avx2,fma,f16c,avxvnni");
 
 /// One panel times one tile: where both lie and where the outputs go.
 #[derive(Clone, Copy)]
@@ -96,28 +115,20 @@ struct Place<X> {
     prefetch: bool,
 }
 
-/// Calls `run` with every panel and tile of a task. Inlined, because a place that is passed by reference costs the inner
-/// loops 8% of their speed.
-///
-/// # Safety
-/// What [`Task::y`] says.
-#[inline(always)]
-unsafe fn for_each_place<X>(
-    task: &Task<'_>,
-    len: usize,
-    tile_start: impl Fn(usize) -> *const X,
-    run: impl Fn(Place<X>, usize),
-) {
-    let stride = task.w.rows();
-    for panel in task.panels.clone() {
-        let w = task.w.panel(panel).as_ptr();
-        for tile in task.tiles.clone() {
-            let rows = task.x.tiles().range(tile);
-            // SAFETY: the row and column lie inside `y`.
-            let out = unsafe { task.y.add(rows.start * stride + panel * LANES) };
-            let (columns, prefetch) = (stride - panel * LANES, tile == task.tiles.start);
-            run(Place { w, x: tile_start(tile), len, out, stride, columns, prefetch }, rows.len());
-        }
+impl<X> Place<X> {
+    /// A panel and a tile of a task: `len` as the field, `x` where the tile starts. Inlined, because a place that is
+    /// passed by reference costs the inner loops 8% of their speed.
+    ///
+    /// # Safety
+    /// The task has this panel and tile.
+    #[inline(always)]
+    unsafe fn new(task: &Task<'_>, [panel, tile]: [usize; 2], len: usize, x: *const X) -> Self {
+        let stride = task.w.rows();
+        let first_row = task.x.tiles().range(tile).start;
+        // SAFETY: the row and column lie inside `y`.
+        let out = unsafe { task.y.add(first_row * stride + panel * LANES) };
+        let (columns, prefetch) = (stride - panel * LANES, tile == task.tiles.start);
+        Self { w: task.w.panel(panel).as_ptr(), x, len, out, stride, columns, prefetch }
     }
 }
 

@@ -1,11 +1,9 @@
-//! Kernels for AVX-512 (F, BW, DQ, VL, VNNI).
+//! Kernels for AVX-512 (F, BW, DQ, VL), and packed matmul with VNNI.
 
 pub(crate) mod gemm;
 pub(crate) mod pack;
-mod packed;
+pub(crate) mod packed;
 pub(crate) mod vector;
-
-pub(crate) use packed::PACKED;
 
 use crate::floats::Gemm;
 use crate::simd::table::float_kernels;

@@ -1,4 +1,4 @@
-//! Packed matmul with AVX-512 VNNI: tiles of panels x rows.
+//! Packed matmul with AVX-512, with and without VNNI: a panel times up to 12 rows.
 
 #![expect(
     clippy::needless_range_loop,
@@ -6,32 +6,41 @@
 )]
 
 mod blocks;
+mod dots;
 mod floats;
 mod unpack;
+mod words;
 
 use crate::blocks::DType;
 use crate::packed::TILE_WORDS;
 use crate::packed::activations::{QuantizedBlock, block_scale};
 use crate::packed::kernels::{PackedKernels, Task};
 use crate::packed::layout::{BLOCK, LANES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, VECTOR};
-use crate::packed::pack::pack_panel;
 use blocks::run_blocks;
+use dots::{Bw, Vnni};
 use floats::{Bf16, F16, F32, run_floats};
 use std::arch::x86_64::*;
 
-/// 2 panels x 6 rows: 12 int32 and 12 f32 accumulators of the 32 registers.
-pub(crate) const PACKED: PackedKernels = PackedKernels { pack: pack_panel, tile_rows: 6, quantize, matmul };
+/// 12 rows: 12 int32 and 12 f32 accumulators of the 32 registers, the weights unpacked once for all of them.
+const TILE_ROWS: usize = 12;
+
+/// With dot products of 8-bit integers.
+pub(crate) const VNNI: PackedKernels =
+    PackedKernels { pack: words::pack, tile_rows: TILE_ROWS, quantize, matmul: matmul_vnni };
+
+/// With the multiplications of AVX-512 BW.
+pub(crate) const BW: PackedKernels =
+    PackedKernels { pack: words::pack, tile_rows: TILE_ROWS, quantize, matmul: matmul_bw };
 
 /// How far ahead of its use a weight is asked for, in bytes. A core gets no more than a few lines ahead by itself.
 const AHEAD: usize = 4096;
 
-/// Quantizes `x [R, cols]` into a tile.
+/// Quantizes the first blocks of `rows` rows into a tile.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn quantize(x: &[f32], cols: usize, tile: &mut [u32]) {
-    let rows = x.len() / cols;
+fn quantize(x: &[f32], [rows, stride]: [usize; 2], tile: &mut [u32]) {
     for (b, words) in tile.chunks_exact_mut(rows * TILE_WORDS).enumerate() {
         for r in 0..rows {
-            let (halves, _) = x[r * cols..][b * BLOCK..][..BLOCK].as_chunks::<16>();
+            let (halves, _) = x[r * stride + b * BLOCK..][..BLOCK].as_chunks::<16>();
             quantize_block(&halves[0], &halves[1]).store(words, r);
         }
     }
@@ -58,43 +67,61 @@ fn quantize_block(low: &[f32; 16], high: &[f32; 16]) -> QuantizedBlock {
     block
 }
 
-/// # Safety
-/// AVX-512 F, BW, DQ, VL and VNNI; what [`Task::y`] says.
-unsafe fn matmul(task: &Task<'_>) {
-    // SAFETY: the caller's promises are those of each of these.
-    unsafe {
-        match task.w.dtype() {
-            DType::F32 => run_floats::<F32>(task),
-            DType::F16 => run_floats::<F16>(task),
-            DType::BF16 => run_floats::<Bf16>(task),
-            DType::Q8_0 => run_blocks::<Q8_0>(task),
-            DType::Q5_0 => run_blocks::<Q5_0>(task),
-            DType::Q5_1 => run_blocks::<Q5_1>(task),
-            DType::Q4_0 => run_blocks::<Q4_0>(task),
-            DType::Q4_1 => run_blocks::<Q4_1>(task),
-            DType::Q6_K => run_blocks::<Q6_K>(task),
-            DType::Q5_K => run_blocks::<Q5_K>(task),
-            DType::Q4_K => run_blocks::<Q4_K>(task),
+/// Declares a matmul for the instructions of one kind of dot product.
+macro_rules! matmul {
+    ($name:ident, $dots:ident, $features:literal) => {
+        /// # Safety
+        /// The instructions; what [`Task::y`] says.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(task: &Task<'_>) {
+            // SAFETY: the caller's promises are those of each of these.
+            unsafe {
+                match task.w.dtype() {
+                    DType::F32 => run_floats::<F32>(task),
+                    DType::F16 => run_floats::<F16>(task),
+                    DType::BF16 => run_floats::<Bf16>(task),
+                    DType::Q8_0 => run_blocks::<Q8_0, $dots>(task),
+                    DType::Q5_0 => run_blocks::<Q5_0, $dots>(task),
+                    DType::Q5_1 => run_blocks::<Q5_1, $dots>(task),
+                    DType::Q4_0 => run_blocks::<Q4_0, $dots>(task),
+                    DType::Q4_1 => run_blocks::<Q4_1, $dots>(task),
+                    DType::Q6_K => run_blocks::<Q6_K, $dots>(task),
+                    DType::Q5_K => run_blocks::<Q5_K, $dots>(task),
+                    DType::Q4_K => run_blocks::<Q4_K, $dots>(task),
+                }
+            }
         }
-    }
+    };
 }
 
-/// Calls `$tile::<F, P, R>` with the numbers of panels and rows as constants.
+matmul!(matmul_vnni, Vnni, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni");
+matmul!(matmul_bw, Bw, "avx512f,avx512bw,avx512dq,avx512vl");
+
+/// Panels that are computed together. One is one stream of memory, and leaves room for many rows; with a few rows two share
+/// the loads of the activations.
+#[inline(always)]
+fn panels_together(rows: usize) -> usize {
+    if matches!(rows, 3 | 4) { 2 } else { 1 }
+}
+
+/// Calls `$tile` with the format and the numbers of panels and rows as constants.
 macro_rules! with_tile_size {
-    ($panels:expr, $rows:expr, $tile:ident::<$format:ident>($($argument:expr),*)) => {
+    ($panels:expr, $rows:expr, $tile:ident::<$($format:ident),*>($($argument:expr),*)) => {
         match ($panels, $rows) {
-            (1, 1) => $tile::<$format, 1, 1>($($argument),*),
-            (1, 2) => $tile::<$format, 1, 2>($($argument),*),
-            (1, 3) => $tile::<$format, 1, 3>($($argument),*),
-            (1, 4) => $tile::<$format, 1, 4>($($argument),*),
-            (1, 5) => $tile::<$format, 1, 5>($($argument),*),
-            (1, _) => $tile::<$format, 1, 6>($($argument),*),
-            (_, 1) => $tile::<$format, 2, 1>($($argument),*),
-            (_, 2) => $tile::<$format, 2, 2>($($argument),*),
-            (_, 3) => $tile::<$format, 2, 3>($($argument),*),
-            (_, 4) => $tile::<$format, 2, 4>($($argument),*),
-            (_, 5) => $tile::<$format, 2, 5>($($argument),*),
-            (_, _) => $tile::<$format, 2, 6>($($argument),*),
+            (2, 3) => $tile::<$($format,)* 2, 3>($($argument),*),
+            (2, _) => $tile::<$($format,)* 2, 4>($($argument),*),
+            (_, 1) => $tile::<$($format,)* 1, 1>($($argument),*),
+            (_, 2) => $tile::<$($format,)* 1, 2>($($argument),*),
+            (_, 3) => $tile::<$($format,)* 1, 3>($($argument),*),
+            (_, 4) => $tile::<$($format,)* 1, 4>($($argument),*),
+            (_, 5) => $tile::<$($format,)* 1, 5>($($argument),*),
+            (_, 6) => $tile::<$($format,)* 1, 6>($($argument),*),
+            (_, 7) => $tile::<$($format,)* 1, 7>($($argument),*),
+            (_, 8) => $tile::<$($format,)* 1, 8>($($argument),*),
+            (_, 9) => $tile::<$($format,)* 1, 9>($($argument),*),
+            (_, 10) => $tile::<$($format,)* 1, 10>($($argument),*),
+            (_, 11) => $tile::<$($format,)* 1, 11>($($argument),*),
+            (_, _) => $tile::<$($format,)* 1, TILE_ROWS>($($argument),*),
         }
     };
 }

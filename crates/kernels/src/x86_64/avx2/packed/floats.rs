@@ -6,7 +6,7 @@
 )]
 
 use super::unpack::halves;
-use super::{AHEAD, HALF, Place, for_each_place, store};
+use super::{AHEAD, HALF, Place, TILE_ROWS, store};
 use crate::packed::kernels::Task;
 use crate::packed::layout::LANES;
 use std::arch::x86_64::*;
@@ -64,15 +64,20 @@ impl Float for Bf16 {
 /// As [`matmul`](super::matmul).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run_floats<F: Float>(task: &Task<'_>) {
-    // SAFETY: the places are those of the task.
-    unsafe {
-        let start = |tile| task.x.float_tile(tile).as_ptr();
-        for_each_place(task, task.w.cols(), start, |place, rows| match rows {
-            1 => float_tile::<F, 1>(place),
-            2 => float_tile::<F, 2>(place),
-            3 => float_tile::<F, 3>(place),
-            _ => float_tile::<F, 4>(place),
-        });
+    for panel in task.panels.clone() {
+        for tile in task.tiles.clone() {
+            let x = task.x.float_tile(tile).as_ptr();
+            // SAFETY: the place is one of the task.
+            unsafe {
+                let place = Place::new(task, [panel, tile], task.w.cols(), x);
+                match task.x.tiles().range(tile).len() {
+                    1 => float_tile::<F, 1>(place),
+                    2 => float_tile::<F, 2>(place),
+                    3 => float_tile::<F, 3>(place),
+                    _ => float_tile::<F, TILE_ROWS>(place),
+                }
+            }
+        }
     }
 }
 

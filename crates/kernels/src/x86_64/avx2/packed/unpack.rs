@@ -4,7 +4,7 @@ use super::HALF;
 use crate::packed::layout::{BYTE_MINS, BYTE_SCALES, Format, HALVES, LANES, Scales, VECTOR};
 use std::arch::x86_64::*;
 
-/// Groups `2 I` and `2 I + 1` of half a block: unsigned bytes, or signed ones of 8-bit formats.
+/// Groups `2 I` and `2 I + 1` of half a block as unsigned bytes.
 ///
 /// # Safety
 /// AVX2; a block of the format lies at `data`.
@@ -15,8 +15,7 @@ pub(super) unsafe fn unpack<F: Format, const I: usize>(data: *const u8, half: us
     unsafe {
         let vector = |i: usize| _mm256_loadu_si256(data.add(VECTOR * i + VECTOR / 2 * half).cast());
         if layout.bits == 8 {
-            let sign = _mm256_set1_epi8(-128);
-            return [_mm256_xor_si256(vector(2 * I), sign), _mm256_xor_si256(vector(2 * I + 1), sign)];
+            return [vector(2 * I), vector(2 * I + 1)];
         }
         let nibbles = _mm256_set1_epi8(15);
         let pair = vector(layout.upper_bytes() / VECTOR + I);

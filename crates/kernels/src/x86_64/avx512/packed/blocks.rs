@@ -1,26 +1,26 @@
-//! The inner loops over blocks with AVX-512: int32 sums by `vpdpbusd`, rescaled per block.
+//! The inner loops over blocks with AVX-512: exact integer sums, rescaled per block.
 
 #![expect(
     clippy::needless_range_loop,
     reason = "panels and rows index several arrays of accumulators at once"
 )]
 
+use super::dots::Dots;
 use super::unpack::{minimum, scale, unpack};
-use super::{AHEAD, Output, prefetch, with_tile_size};
+use super::{AHEAD, Output, TILE_ROWS, panels_together, prefetch, with_tile_size};
 use crate::packed::TILE_WORDS;
-use crate::packed::activations::{MINUS_HALF_SUMS, MINUS_SUM, SCALE, SCALED_SUM};
+use crate::packed::activations::{SCALE, SCALED_SUM, offset_words};
 use crate::packed::kernels::Task;
 use crate::packed::layout::{BLOCK, Format, LANES, VECTOR};
 use std::arch::x86_64::*;
 
 /// # Safety
-/// As [`matmul`](super::matmul).
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn run_blocks<F: Format>(task: &Task<'_>) {
+/// The instructions of `D`, which are AVX-512 F, BW, DQ, VL and perhaps more; what [`Task::y`] says.
+#[inline(always)]
+pub(super) unsafe fn run_blocks<F: Format, D: Dots>(task: &Task<'_>) {
     let columns = task.w.rows();
     let num_blocks = task.w.cols() / BLOCK;
-    // With few rows one panel after the other is one stream of memory; with more, two share the activations.
-    let together = if task.x.tiles().range(task.tiles.start).len() <= 2 { 1 } else { 2 };
+    let together = panels_together(task.x.tiles().range(task.tiles.start).len());
     let mut panel = task.panels.start;
     while panel < task.panels.end {
         let panels = (task.panels.end - panel).min(together);
@@ -34,7 +34,9 @@ pub(super) unsafe fn run_blocks<F: Format>(task: &Task<'_>) {
             let start = unsafe { task.y.add(rows.start * columns + first) };
             let out = Output { start, stride: columns, columns: columns - first };
             // SAFETY: the panels and the tile have `num_blocks` blocks; the outputs belong to the task.
-            unsafe { with_tile_size!(panels, rows.len(), block_tile::<F>(w, num_blocks, x, first_pass, out)) }
+            unsafe {
+                with_tile_size!(panels, rows.len(), block_tile::<F, D>(w, num_blocks, x, first_pass, out))
+            }
         }
         panel += panels;
     }
@@ -43,10 +45,10 @@ pub(super) unsafe fn run_blocks<F: Format>(task: &Task<'_>) {
 /// `P` panels times `R` rows; a first pass over the panels asks for their bytes ahead.
 ///
 /// # Safety
-/// AVX-512 F, BW, DQ, VL, VNNI. At `w` lie `P` panels of `num_blocks` blocks, at `x` a tile of `R` rows of as many;
+/// The instructions of `D`. At `w` lie `P` panels of `num_blocks` blocks, at `x` a tile of `R` rows of as many;
 /// `out` may be written.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn block_tile<F: Format, const P: usize, const R: usize>(
+#[inline(always)]
+unsafe fn block_tile<F: Format, D: Dots, const P: usize, const R: usize>(
     w: *const u8,
     num_blocks: usize,
     mut x: *const u32,
@@ -55,7 +57,8 @@ unsafe fn block_tile<F: Format, const P: usize, const R: usize>(
 ) {
     let layout = F::LAYOUT;
     let panel_bytes = layout.panel_bytes(num_blocks);
-    let mut acc = [[_mm512_setzero_ps(); R]; P];
+    // SAFETY: the caller has the instructions.
+    let mut acc = [[unsafe { _mm512_setzero_ps() }; R]; P];
     let mut unit = w;
     let mut left = num_blocks;
     while left > 0 {
@@ -68,7 +71,7 @@ unsafe fn block_tile<F: Format, const P: usize, const R: usize>(
             }
             // SAFETY: `slot` is a block of this unit of each panel, and `x` stands at the same block.
             unsafe {
-                block::<F, P, R>(unit, panel_bytes, slot, x, &mut acc);
+                block::<F, D, P, R>(unit, panel_bytes, slot, x, &mut acc);
                 x = x.add(R * TILE_WORDS);
             }
         }
@@ -83,9 +86,8 @@ unsafe fn block_tile<F: Format, const P: usize, const R: usize>(
 ///
 /// # Safety
 /// As [`block_tile`], for block `slot` of the units at `unit` and the block of the tile at `x`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn block<F: Format, const P: usize, const R: usize>(
+#[inline(always)]
+unsafe fn block<F: Format, D: Dots, const P: usize, const R: usize>(
     unit: *const u8,
     panel_bytes: usize,
     slot: usize,
@@ -99,28 +101,37 @@ unsafe fn block<F: Format, const P: usize, const R: usize>(
     for part in 0..parts {
         // SAFETY: all reads are inside the unit's block and head, or the tile's block.
         unsafe {
-            let mut sums = [[_mm512_setzero_si512(); R]; P];
+            let mut starts = [_mm512_setzero_si512(); R];
             if let Some(bits) = layout.offset_bits {
-                let at = if parts == 1 { MINUS_SUM } else { MINUS_HALF_SUMS + part };
+                let (at, shift) = offset_words(layout, bits, part);
                 for r in 0..R {
-                    let minus_sum = _mm512_set1_epi32(word(at, r).cast::<i32>().read_unaligned());
-                    let start = _mm512_sll_epi32(minus_sum, _mm_cvtsi32_si128(bits as i32));
-                    (0..P).for_each(|p| sums[p][r] = start);
+                    let minus_sum = _mm512_set1_epi32(word(at, r).cast::<i32>().read());
+                    starts[r] = _mm512_sll_epi32(minus_sum, _mm_cvtsi32_si128(shift as i32));
+                }
+            }
+            let mut sums = [[_mm512_setzero_si512(); R]; P];
+            for p in 0..P {
+                for r in 0..R {
+                    sums[p][r] = D::begin::<F>(starts[r]);
                 }
             }
             if parts == 1 || part == 0 {
-                two_groups::<F, P, R, 0>(data, panel_bytes, x, &mut sums);
-                two_groups::<F, P, R, 1>(data, panel_bytes, x, &mut sums);
+                two_groups::<F, D, P, R, 0>(data, panel_bytes, x, &mut sums);
+                two_groups::<F, D, P, R, 1>(data, panel_bytes, x, &mut sums);
             }
             if parts == 1 || part == 1 {
-                two_groups::<F, P, R, 2>(data, panel_bytes, x, &mut sums);
-                two_groups::<F, P, R, 3>(data, panel_bytes, x, &mut sums);
+                two_groups::<F, D, P, R, 2>(data, panel_bytes, x, &mut sums);
+                two_groups::<F, D, P, R, 3>(data, panel_bytes, x, &mut sums);
             }
             for p in 0..P {
                 let scale = scale::<F>(unit.wrapping_add(p * panel_bytes), slot, part);
                 for r in 0..R {
                     let both = _mm512_mul_ps(scale, _mm512_set1_ps(word(SCALE, r).cast::<f32>().read()));
-                    acc[p][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p][r]), both, acc[p][r]);
+                    acc[p][r] = _mm512_fmadd_ps(
+                        _mm512_cvtepi32_ps(D::finish::<F>(sums[p][r], starts[r])),
+                        both,
+                        acc[p][r],
+                    );
                 }
             }
         }
@@ -143,9 +154,8 @@ unsafe fn block<F: Format, const P: usize, const R: usize>(
 ///
 /// # Safety
 /// As [`block`], with the blocks' data at `data`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn two_groups<F: Format, const P: usize, const R: usize, const I: usize>(
+#[inline(always)]
+unsafe fn two_groups<F: Format, D: Dots, const P: usize, const R: usize, const I: usize>(
     data: *const u8,
     panel_bytes: usize,
     x: *const u32,
@@ -153,14 +163,15 @@ unsafe fn two_groups<F: Format, const P: usize, const R: usize, const I: usize>(
 ) {
     // SAFETY: all reads are inside the block or the tile's block.
     unsafe {
-        let weights: [[__m512i; 2]; P] =
-            std::array::from_fn(|p| unpack::<F, I>(data.wrapping_add(p * panel_bytes)));
-        for half in 0..2 {
-            for r in 0..R {
-                let four = _mm512_set1_epi32(x.add((2 * I + half) * R + r).cast::<i32>().read());
-                for p in 0..P {
-                    sums[p][r] = _mm512_dpbusd_epi32(sums[p][r], weights[p][half], four);
-                }
+        let mut weights = [[_mm512_setzero_si512(); 2]; P];
+        for p in 0..P {
+            weights[p] = D::prepare::<F>(unpack::<F, I>(data.wrapping_add(p * panel_bytes)));
+        }
+        let four = |g: usize, r: usize| _mm512_set1_epi32(x.add((2 * I + g) * R + r).cast::<i32>().read());
+        for r in 0..R {
+            let x = [four(0, r), four(1, r)];
+            for p in 0..P {
+                sums[p][r] = D::add::<F>(sums[p][r], weights[p], x);
             }
         }
     }

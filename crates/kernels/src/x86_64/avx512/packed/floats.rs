@@ -6,7 +6,7 @@
 )]
 
 use super::unpack::halves;
-use super::{AHEAD, Output, prefetch, with_tile_size};
+use super::{AHEAD, Output, TILE_ROWS, panels_together, prefetch, with_tile_size};
 use crate::packed::kernels::Task;
 use crate::packed::layout::LANES;
 use std::arch::x86_64::*;
@@ -68,7 +68,8 @@ pub(super) unsafe fn run_floats<F: Float>(task: &Task<'_>) {
     let cols = task.w.cols();
     let mut panel = task.panels.start;
     while panel < task.panels.end {
-        let panels = (task.panels.end - panel).min(2);
+        let together = panels_together(task.x.tiles().range(task.tiles.start).len());
+        let panels = (task.panels.end - panel).min(together);
         let w = task.w.panel(panel).as_ptr();
         for tile in task.tiles.clone() {
             let rows = task.x.tiles().range(tile);
