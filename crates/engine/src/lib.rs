@@ -25,6 +25,7 @@ pub use network::{Network, ScoredWindow};
 pub use rng::Rng;
 pub use sampler::{Sampler, SamplerOptions, argmax};
 pub use session::{Session, feed_batch};
+pub use shakti_kernels::KvType;
 pub use shakti_model::{CacheMode, LossSum};
 pub use shakti_tokenizer::Message;
 pub use stop::{StopStrings, Watched};

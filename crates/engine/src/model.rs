@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use shakti_checkpoint::ModelFile;
-use shakti_kernels::Cpu;
+use shakti_kernels::{Cpu, KvType};
 use shakti_model::ModelConfig;
 use shakti_tokenizer::{ChatTemplate, Message, Tokenizer};
 
@@ -26,6 +26,14 @@ impl Model {
     /// # Errors
     /// Names the file and the tensor, key or field that cannot be used.
     pub fn open(path: &Path, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
+        Self::open_with(path, cpu, KvType::default())
+    }
+
+    /// [`Model::open`], with keys and values stored as `kv_type`.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(path: &Path, cpu: Arc<Cpu>, kv_type: KvType) -> Result<Self, EngineError> {
         let open = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Open {
             path: path.to_path_buf(),
             source,
@@ -33,7 +41,8 @@ impl Model {
         let file = ModelFile::open(path).map_err(|error| open(error.into()))?;
         let tokenizer = file.read_tokenizer().map_err(|error| open(error.into()))?;
         let network = Network::load(file.config().clone(), &file, cpu).map_err(|error| open(error.into()))?;
-        Self::new(Arc::new(network), Arc::new(tokenizer)).map_err(|error| open(error.into()))
+        Self::new(Arc::new(network.with_kv_type(kv_type)), Arc::new(tokenizer))
+            .map_err(|error| open(error.into()))
     }
 
     /// A model from parts in memory; the chat template is the one that came with the vocabulary.

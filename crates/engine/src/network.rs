@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shakti_kernels::{Buffer, Cpu, Precision};
+use shakti_kernels::{Buffer, Cpu, KvType, Precision};
 use shakti_model::{
     Batch, CacheMode, Compute, Decoder, InputObserver, KvCache, LossSum, ModelConfig, PackedWeights, Targets,
     TensorSource, Weights,
@@ -20,6 +20,7 @@ pub struct Network {
     pub(crate) cpu: Arc<Cpu>,
     pub(crate) decoder: Decoder,
     pub(crate) weights: PackedWeights,
+    kv_type: KvType,
 }
 
 /// A sequence of ids and the part of it that counts for the loss.
@@ -38,7 +39,18 @@ impl Network {
     /// A configuration or a tensor that cannot be used.
     pub fn load(config: ModelConfig, source: &dyn TensorSource, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
         let weights = PackedWeights::load(&config, source, &cpu)?;
-        Ok(Self { cpu, decoder: Decoder::new(config)?, weights })
+        Ok(Self { cpu, decoder: Decoder::new(config)?, weights, kv_type: KvType::default() })
+    }
+
+    /// The same network with keys and values stored as `kv_type`, in sessions as in measurements.
+    #[must_use]
+    pub fn with_kv_type(self, kv_type: KvType) -> Self {
+        Self { kv_type, ..self }
+    }
+
+    /// What keys and values are stored as.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
     }
 
     /// The configuration.
@@ -122,7 +134,7 @@ impl Network {
             rows.push(tokens.len()..tokens.len() + input.len());
             tokens.extend_from_slice(input);
             let mode = CacheMode::Bounded { max_seq_len: input.len() };
-            caches.push(KvCache::new(self.config(), mode, input.len()));
+            caches.push(KvCache::with_type(self.config(), self.kv_type, mode, input.len()));
         }
         let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
         let batch = Batch { tokens: &tokens, rows: &rows };

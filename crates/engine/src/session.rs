@@ -32,7 +32,8 @@ impl Session {
             CacheMode::Bounded { max_seq_len } => max_seq_len,
             CacheMode::Streaming { window } => window,
         };
-        let cache = KvCache::new(network.config(), mode, PREFILL_CHUNK.min(longest.max(1)));
+        let chunk = PREFILL_CHUNK.min(longest.max(1));
+        let cache = KvCache::with_type(network.config(), network.kv_type(), mode, chunk);
         Self { network: network.clone(), cache, mode, tokens: Vec::new() }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use shakti_engine::{CacheMode, Network, Rng, ScoredWindow, Session, feed_batch};
-use shakti_kernels::{Cpu, KernelSet};
+use shakti_kernels::{Cpu, KernelSet, KvType};
 use shakti_model::{LayerType, Layout, ModelConfig, NormType, Parameters, preset};
 
 use LayerType::{BlockSparseAttention as Sparse, FullAttention as Full, SlidingAttention as Sliding};
@@ -30,9 +30,13 @@ fn config(layer_types: &[LayerType], window: usize) -> ModelConfig {
 }
 
 fn network(config: &ModelConfig, kernels: &'static KernelSet, threads: usize) -> Arc<Network> {
+    Arc::new(load(config, kernels, threads))
+}
+
+fn load(config: &ModelConfig, kernels: &'static KernelSet, threads: usize) -> Network {
     let params = Parameters::init(config, Arc::new(Layout::new(config)), 17);
     let cpu = Arc::new(Cpu::new(kernels, threads));
-    Arc::new(Network::load(config.clone(), &params, cpu).expect("a valid model"))
+    Network::load(config.clone(), &params, cpu).expect("a valid model")
 }
 
 fn on_every_kernel_set(config: &ModelConfig, test: impl Fn(&Arc<Network>)) {
@@ -65,6 +69,31 @@ fn a_prefill_equals_single_decodes_bit_for_bit() {
             let single = one_by_one(&mut bounded(network, 700), &ids);
             assert_eq!(whole, single, "{layer_types:?}");
         });
+    }
+}
+
+#[test]
+fn a_cache_of_any_type_is_near_to_floats_and_the_same_for_any_split() {
+    // Two spans of keys, so that threads share the keys of a row.
+    let (ids, config) = (random_ids(700, 18), config(&[Full, Sliding, Sparse], 600));
+    for kernels in KernelSet::available() {
+        let of = |kind, threads| Arc::new(load(&config, kernels, threads).with_kv_type(kind));
+        let run = |network: &Arc<Network>| bounded(network, 700).feed(&ids).expect("room");
+        let exact = run(&of(KvType::F32, 1));
+        let scale = exact.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        let mut sizes = vec![bounded(&of(KvType::F32, 1), 700).cache_bytes()];
+        for (kind, tolerance) in [(KvType::F16, 5e-3), (KvType::Q8_0, 5e-2)] {
+            let network = of(kind, 1);
+            let found = run(&network);
+            let far = found.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;
+            let place = format!("{}, {}", kernels.name(), kind.name());
+            assert!(far > 0.0 && far < tolerance, "{place}: {far}");
+            assert_eq!(found, one_by_one(&mut bounded(&network, 700), &ids), "{place}: one by one");
+            assert_eq!(found, run(&of(kind, 3)), "{place}: on three threads");
+            sizes.push(bounded(&network, 700).cache_bytes());
+        }
+        // Heads of 16 fill half of a group of 32: one scale for 16 values.
+        assert_eq!((sizes[0], 8 * sizes[0]), (2 * sizes[1], 4 * 8 * sizes[2] * 8 / 9), "{sizes:?}");
     }
 }
 

@@ -9,10 +9,11 @@
 //! Letters: `N` rows of the part, `D` row length, `Hd` head dimension, `V` vocabulary, `M` query rows of a tile.
 
 use crate::matrix::{MatRef, Precision};
-use crate::ops::attention::{TileGrads, TileKeys, TileOutput, TileSaved};
+use crate::ops::attention::{TileGrads, TileKeys, TilePart, TileSaved};
 use crate::ops::dropout::DropoutRule;
 use crate::ops::gemm::PackedGemm;
 use crate::ops::optimizer::AdamWFactors;
+use half::f16;
 use std::ops::Range;
 
 /// Calls a float kernel of a `Cpu`'s set.
@@ -68,8 +69,12 @@ pub(crate) struct FloatKernels {
     /// `param`, `grad`, `m`, `v`, the factors of the step.
     pub adamw: unsafe fn(&mut [f32], &[f32], &mut [f32], &mut [f32], &AdamWFactors),
     pub sum_squares: unsafe fn(&[f32]) -> f64,
-    /// Out and log-sum-exp of one tile; `q [M, Hd]` is already scaled.
-    pub attention: unsafe fn(TileOutput<'_>, q: &[f32], &TileKeys<'_>),
+    /// The halves nearest to `x`, finite where `x` is.
+    pub to_f16: unsafe fn(&mut [f16], x: &[f32]),
+    /// Integers for `x`; returns their scale.
+    pub to_q8: unsafe fn(&mut [i8], x: &[f32]) -> f16,
+    /// What one tile sums over its keys; `q [M, Hd]` is already scaled.
+    pub attention: unsafe fn(TilePart<'_>, q: &[f32], &TileKeys<'_>),
     /// Gradients of one tile.
     pub attention_backward: unsafe fn(TileGrads<'_>, &TileSaved<'_>, &TileKeys<'_>),
 }

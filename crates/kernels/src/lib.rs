@@ -32,7 +32,8 @@ pub use error::Error;
 pub use kernel_set::{KERNELS_VARIABLE, KernelSet};
 pub use matrix::{MatMut, MatRef, Precision};
 pub use ops::attention::{
-    AttentionGrads, AttentionPlan, AttentionSaved, AttentionTile, KEY_BLOCK, KeyBlock, KvTiles, KvView,
+    AttentionGrads, AttentionPlan, AttentionSaved, AttentionTile, KEY_BLOCK, KeyBlock, KvBlocks, KvType,
+    KvView,
 };
 pub use ops::norm::{LayerNormGrads, LayerNormOutput};
 pub use ops::optimizer::AdamWStep;

@@ -5,7 +5,8 @@ mod common;
 
 use common::{Attention, Rng, Shape, assert_close, assert_same_bits};
 use shakti_kernels::{
-    AdamWStep, AttentionGrads, AttentionSaved, Cpu, KernelSet, LayerNormGrads, LayerNormOutput, RopeAngles,
+    AdamWStep, AttentionGrads, AttentionSaved, Cpu, KernelSet, KvType, LayerNormGrads, LayerNormOutput,
+    RopeAngles,
 };
 use std::io::Write;
 
@@ -37,6 +38,7 @@ const CASES: &[Case] = &[
     Case { name: "sum_squares", units: 16.0, run: sum_squares },
     // Scores, exponentials of them, sums over up to 200 keys, and for keys over rows.
     Case { name: "attention", units: 64.0, run: attention },
+    Case { name: "compact_attention", units: 64.0, run: compact_attention },
 ];
 
 #[test]
@@ -247,15 +249,42 @@ fn attention(cpu: &Cpu) -> Vec<Vec<f32>> {
     shapes.iter().flat_map(|(shape, lengths)| attention_of(cpu, &Attention::new(*shape, lengths))).collect()
 }
 
-fn attention_of(cpu: &Cpu, problem: &Attention) -> Vec<Vec<f32>> {
+/// Keys and values in fewer bits.
+fn compact_attention(cpu: &Cpu) -> Vec<Vec<f32>> {
+    let base = Shape { heads: 4, kv_heads: 2, head_dim: 64, window: None, sinks: 0, tile_rows: 64 };
+    let shapes = [
+        (base, vec![1, 65, 300]),
+        (Shape { heads: 3, kv_heads: 1, head_dim: 43, tile_rows: 7, ..base }, vec![70]),
+        (Shape { head_dim: 80, window: Some(64), sinks: 1, ..base }, vec![200, 20]),
+    ];
+    let mut results = Vec::new();
+    for (shape, lengths) in &shapes {
+        for kind in [KvType::F16, KvType::Q8_0] {
+            let problem = Attention { kind, ..Attention::new(*shape, lengths) };
+            let (q, k, v) = inputs(&problem);
+            let (out, lse) = problem.forward(cpu, &q, &k, &v);
+            results.extend([out, lse]);
+        }
+    }
+    results
+}
+
+/// Queries, keys and values of a problem.
+fn inputs(problem: &Attention) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let (plan, mut rng) = (&problem.plan, Rng(10));
     let (q_len, kv_len) =
         (problem.rows * plan.num_heads * plan.head_dim, problem.rows * plan.num_kv_heads * plan.head_dim);
     let q: Vec<f32> = rng.values(q_len).iter().map(|x| 3.0 * x).collect();
-    let (k, v, dout) = (rng.values(kv_len), rng.values(kv_len), rng.values(q_len));
+    (q, rng.values(kv_len), rng.values(kv_len))
+}
+
+fn attention_of(cpu: &Cpu, problem: &Attention) -> Vec<Vec<f32>> {
+    let (plan, (q, k, v)) = (&problem.plan, inputs(problem));
+    let mut rng = Rng(13);
+    let (dout, kv_len) = (rng.values(q.len()), k.len());
     let (out, lse) = problem.forward(cpu, &q, &k, &v);
     let stored = problem.store(cpu, &k, &v);
-    let (mut dq, mut dk, mut dv) = (vec![0.0; q_len], rng.values(kv_len), rng.values(kv_len));
+    let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], rng.values(kv_len), rng.values(kv_len));
     let saved = AttentionSaved { dout: &dout, out: &out, lse: &lse, q: &q };
     let grads = AttentionGrads { dq: &mut dq, dk: &mut dk, dv: &mut dv };
     cpu.attention_backward(grads, saved, &problem.views(&stored), plan);
@@ -266,17 +295,20 @@ fn attention_of(cpu: &Cpu, problem: &Attention) -> Vec<Vec<f32>> {
 fn attention_of_a_row_has_the_same_bits_alone_and_in_a_tile() {
     for set in KernelSet::available() {
         let cpu = Cpu::new(set, 2);
-        for (window, sinks) in [(None, 0), (Some(50), 1)] {
+        let exact = [(None, 0, KvType::F32), (Some(50), 1, KvType::F32)];
+        for (window, sinks, kind) in
+            exact.into_iter().chain([(None, 0, KvType::F16), (None, 0, KvType::Q8_0)])
+        {
             let shape = Shape { heads: 6, kv_heads: 2, head_dim: 32, window, sinks, tile_rows: 64 };
-            let together = Attention::new(shape, &[150]);
+            let problem = |shape| Attention { kind, ..Attention::new(shape, &[300]) };
+            let together = problem(shape);
             let mut rng = Rng(11);
-            let (q, k, v) = (rng.values(150 * 6 * 32), rng.values(150 * 2 * 32), rng.values(150 * 2 * 32));
+            let (q, k, v) = (rng.values(300 * 6 * 32), rng.values(300 * 2 * 32), rng.values(300 * 2 * 32));
             let (out, lse) = together.forward(&cpu, &q, &k, &v);
             // Sinks are listed where they lie behind the window of the whole tile, so tiles are cut at blocks.
             for tile_rows in if sinks == 0 { vec![1, 5, 64] } else { vec![32, 64] } {
-                let (alone_out, alone_lse) =
-                    Attention::new(Shape { tile_rows, ..shape }, &[150]).forward(&cpu, &q, &k, &v);
-                let what = format!("{} by {tile_rows}, window {window:?}", set.name());
+                let (alone_out, alone_lse) = problem(Shape { tile_rows, ..shape }).forward(&cpu, &q, &k, &v);
+                let what = format!("{} by {tile_rows}, window {window:?}, {}", set.name(), kind.name());
                 assert_same_bits(&what, &alone_out, &out);
                 assert_same_bits(&what, &alone_lse, &lse);
             }

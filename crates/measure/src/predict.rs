@@ -4,7 +4,8 @@
 //! it. A prompt is multiplied through all layers, the head only for its last token; its weights are read once at least.
 //! Nothing is said of overheads, so a prediction is a ceiling: what is measured stays below it by what they cost.
 
-use shakti_model::{Cost, KV_VALUE_BYTES, ModelConfig};
+use shakti_kernels::KvType;
+use shakti_model::{Cost, ModelConfig};
 
 use crate::limits::Limits;
 
@@ -52,7 +53,7 @@ impl Load<'_> {
 
         // The token in the middle of the answer stands for all.
         let middle = self.prompt + self.generate / 2;
-        let cache = KV_VALUE_BYTES as u64 * Cost::kv_values_read(config, middle);
+        let cache = KvType::default().bytes(Cost::kv_values_read(config, middle));
         let read = (self.bytes_per_token + cache) as f64 / limits.bytes_per_s;
         let decode = read.max(linear / rate + attention(middle));
 
@@ -69,8 +70,7 @@ impl Load<'_> {
 
     fn resident_bytes(&self) -> u64 {
         let config = self.config;
-        // The cost model counts a cache of two bytes a number.
-        let cache = Cost::kv_bytes(config, self.prompt + self.generate) / 2 * KV_VALUE_BYTES as u64;
+        let cache = Cost::kv_bytes(config, self.prompt + self.generate);
         let rows = self.prompt.min(CHUNK);
         let work = 4 * (rows * (8 * config.hidden_size + 3 * config.intermediate_size) + config.vocab_size);
         self.weight_bytes + cache + work as u64
@@ -98,7 +98,7 @@ mod tests {
         let config = shakti_model::preset("shakti-100m").expect("a preset");
         let read = Limits { bytes_per_s: 1e9, int8_per_s: 1e15, f32_per_s: 1e15 };
         // 26 KV heads of 64, keys and values, 577 of them visible at token 576.
-        let cache = (KV_VALUE_BYTES * 2 * 26 * 64 * 577) as f64;
+        let cache = f64::from(2 * 2 * 26 * 64 * 577);
         let expected = 1e9 / (60e6 + cache);
         let found = load(&config).predict(&read).decode_tokens_per_s;
         assert!((found / expected - 1.0).abs() < 1e-12, "{found}, expected {expected}");
@@ -116,7 +116,7 @@ mod tests {
         let head = 2.0 * 64_000.0 * 640.0;
         let body = Cost::new(&config).linear_flops_per_token as f64 - head;
         assert!((prediction.first_token_s / ((512.0 * body + head) / 1e12) - 1.0).abs() < 1e-3);
-        let cache = (KV_VALUE_BYTES * 2 * 26 * 64 * 640) as u64;
+        let cache = 2 * 2 * 26 * 64 * 640;
         assert!(prediction.resident_bytes > 60_000_000 + cache);
         assert!(prediction.resident_bytes < 60_000_000 + cache + (32 << 20));
     }

@@ -7,15 +7,12 @@
 //! inside what is kept. Rotary attention depends only on distances, so instead of re-indexing the whole window
 //! the four sinks alone are rotated to the position just before the window, into one extra slot.
 
-use shakti_kernels::{Cpu, KEY_BLOCK, KvTiles, KvView, RopeAngles};
+use shakti_kernels::{Cpu, KEY_BLOCK, KvBlocks, KvType, KvView, RopeAngles};
 
 use crate::{LayerType, ModelConfig, ModelError};
 
 /// Tokens at the start of a stream that stay visible for ever.
 pub const SINK_TOKENS: usize = 4;
-
-/// Bytes of one number in a cache.
-pub const KV_VALUE_BYTES: usize = size_of::<f32>();
 
 /// How long a sequence may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +32,7 @@ pub enum CacheMode {
 /// One layer's storage.
 #[derive(Debug)]
 pub(crate) struct LayerCache {
-    k: Vec<f32>,
-    v: Vec<f32>,
-    num_slots: usize,
+    blocks: KvBlocks,
     /// Visible keys, the current one included; `None` sees all.
     pub(crate) window: Option<usize>,
     sinks: Option<Sinks>,
@@ -63,10 +58,15 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache for calls of at most `max_chunk` tokens.
+    /// An empty cache of 32-bit floats for calls of at most `max_chunk` tokens.
     pub fn new(config: &ModelConfig, mode: CacheMode, max_chunk: usize) -> Self {
+        Self::with_type(config, KvType::F32, mode, max_chunk)
+    }
+
+    /// An empty cache of numbers of another type.
+    pub fn with_type(config: &ModelConfig, kind: KvType, mode: CacheMode, max_chunk: usize) -> Self {
         let layers =
-            (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, mode, max_chunk));
+            (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, kind, mode, max_chunk));
         Self {
             layers: layers.collect(),
             mode,
@@ -126,7 +126,7 @@ impl KvCache {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|layer| KV_VALUE_BYTES * (layer.k.len() + layer.v.len())).sum()
+        self.layers.iter().map(|layer| layer.blocks.bytes()).sum()
     }
 
     /// Checks that `len` more tokens fit.
@@ -154,14 +154,13 @@ impl KvCache {
     /// Stores rotated keys and values `[n, K, Hd]` of the next `n` positions in a layer.
     pub(crate) fn store(&mut self, cpu: &Cpu, layer: usize, k: &[f32], v: &[f32]) {
         let layer = &mut self.layers[layer];
-        let num_kv_heads = layer.k.len() / (layer.num_slots * KEY_BLOCK * self.head_dim);
-        let rows = k.len() / (num_kv_heads * self.head_dim);
+        let rows = k.len() / (layer.blocks.num_kv_heads() * self.head_dim);
         let slots: Vec<u32> = (self.position..self.position + rows)
             .map(|position| {
                 (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32
             })
             .collect();
-        cpu.kv_store(layer.tiles(num_kv_heads, self.head_dim), k, v, &slots);
+        cpu.kv_store(&mut layer.blocks, k, v, &slots);
     }
 
     /// Keeps unrotated keys and values of the first tokens, if this call holds any of them.
@@ -187,14 +186,14 @@ impl KvCache {
         let mut k = sinks.k.clone();
         cpu.rope(&mut k, num_kv_heads, &RopeAngles::new(head_dim, rope_theta, &positions), false);
         let slots: Vec<u32> =
-            (0..SINK_TOKENS).map(|sink| ((layer.num_slots - 1) * KEY_BLOCK + sink) as u32).collect();
+            (0..SINK_TOKENS).map(|sink| (layer.sink_slot() * KEY_BLOCK + sink) as u32).collect();
         let v = sinks.v.clone();
-        cpu.kv_store(layer.tiles(num_kv_heads, head_dim), &k, &v, &slots);
+        cpu.kv_store(&mut layer.blocks, &k, &v, &slots);
     }
 }
 
 impl LayerCache {
-    fn new(config: &ModelConfig, index: usize, mode: CacheMode, max_chunk: usize) -> Self {
+    fn new(config: &ModelConfig, index: usize, kind: KvType, mode: CacheMode, max_chunk: usize) -> Self {
         let streaming = matches!(mode, CacheMode::Streaming { .. });
         let window = match (config.layer_types[index], mode) {
             (LayerType::SlidingAttention, CacheMode::Bounded { .. }) => Some(config.sliding_window),
@@ -217,13 +216,13 @@ impl LayerCache {
         let row = config.num_kv_heads[index] * config.head_dim;
         let sinks =
             streaming.then(|| Sinks { k: vec![0.0; SINK_TOKENS * row], v: vec![0.0; SINK_TOKENS * row] });
-        let len = num_slots * KEY_BLOCK * row;
-        Self { k: vec![0.0; len], v: vec![0.0; len], num_slots, window, sinks }
+        let blocks = KvBlocks::new(kind, num_slots, config.num_kv_heads[index], config.head_dim);
+        Self { blocks, window, sinks }
     }
 
     /// Positions that fit before a slot is reused.
     fn capacity(&self) -> usize {
-        (self.num_slots - usize::from(self.sinks.is_some())) * KEY_BLOCK
+        (self.blocks.num_blocks() - usize::from(self.sinks.is_some())) * KEY_BLOCK
     }
 
     /// First position whose row would still see all its keys after rows up to `furthest` were stored.
@@ -242,7 +241,7 @@ impl LayerCache {
 
     /// Slot that holds the rotated sinks.
     pub(crate) fn sink_slot(&self) -> usize {
-        self.num_slots - 1
+        self.blocks.num_blocks() - 1
     }
 
     /// Whether the row at `position` sees all its keys without rotated sinks.
@@ -250,11 +249,7 @@ impl LayerCache {
         self.window.is_none_or(|window| position < window)
     }
 
-    fn tiles(&mut self, num_kv_heads: usize, head_dim: usize) -> KvTiles<'_> {
-        KvTiles { k: &mut self.k, v: &mut self.v, num_blocks: self.num_slots, num_kv_heads, head_dim }
-    }
-
     pub(crate) fn view(&self, first_row: usize) -> KvView<'_> {
-        KvView { k: &self.k, v: &self.v, num_blocks: self.num_slots, first_row }
+        KvView { blocks: &self.blocks, first_row }
     }
 }

@@ -16,7 +16,7 @@ pub use config::{BlockSparse, LayerType, ModelConfig, NormType, PRESETS, ParamSp
 pub use cost::Cost;
 pub use decoder::{Batch, Decoder};
 pub use error::ModelError;
-pub use kv_cache::{CacheMode, KV_VALUE_BYTES, KvCache, SINK_TOKENS};
+pub use kv_cache::{CacheMode, KvCache, SINK_TOKENS};
 pub use layers::Compute;
 pub use layers::attention::block_sparse::visible_blocks;
 pub use loss::{LossSum, Targets, TrainPass};

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use shakti_kernels::KvType;
 
 /// `-m MODEL` or `MODEL`.
 #[derive(Debug, Args)]
@@ -29,4 +31,19 @@ pub struct ModelFlag {
     /// A GGUF file or a checkpoint folder
     #[arg(short = 'm', long = "model", value_name = "MODEL")]
     pub model: PathBuf,
+}
+
+/// What keys and values are stored as.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// Store the attention's keys and values as f32, f16 or q8_0: fewer bytes for long texts
+    #[arg(long, value_name = "TYPE", default_value = KvType::default().name(), value_parser = kv_types())]
+    pub kv_type: KvType,
+}
+
+fn kv_types() -> impl TypedValueParser<Value = KvType> {
+    PossibleValuesParser::new(KvType::ALL.map(KvType::name)).map(|name| {
+        let named = KvType::ALL.into_iter().find(|kind| kind.name() == name);
+        named.expect("clap lets only these names pass")
+    })
 }

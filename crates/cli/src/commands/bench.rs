@@ -10,7 +10,7 @@ use clap::Args;
 use shakti_checkpoint::ModelFile;
 use shakti_measure::Cell;
 
-use crate::args::model::ModelFlag;
+use crate::args::model::{CacheArgs, ModelFlag};
 use crate::failure::{Failure, FailureExt};
 use crate::settings::Settings;
 use report::CellReport;
@@ -32,6 +32,8 @@ use report::CellReport;
 pub struct BenchArgs {
     #[command(flatten)]
     model: ModelFlag,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "512", value_parser = tokens())]
     prompt: Vec<u32>,
@@ -145,6 +147,7 @@ impl BenchArgs {
         for (flag, number) in numbers {
             command.arg(flag).arg(number.to_string());
         }
+        command.arg("--kv-type").arg(self.cache.kv_type.name());
         command.arg("--powercap").arg(&self.powercap);
         if let Some(grid) = self.grid {
             command.arg("--grid").arg(grid.to_string());

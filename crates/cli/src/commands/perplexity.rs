@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use shakti_engine::KvType;
 use shakti_eval::{Document, Estimate, LossReport, WindowOptions, measure_divergence, measure_loss};
 
-use crate::args::model::ModelFlag;
+use crate::args::model::{CacheArgs, ModelFlag};
 use crate::failure::{Failure, FailureExt};
 use crate::settings::Settings;
 
@@ -16,6 +17,8 @@ use crate::settings::Settings;
 pub struct PerplexityArgs {
     #[command(flatten)]
     model: ModelFlag,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// A text file, taken as one document
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -25,7 +28,8 @@ pub struct PerplexityArgs {
     /// New tokens of each window after the first [default: half of the context]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Another model of the same vocabulary, such as the float one: also print the KL divergence from its predictions
+    /// Another model of the same vocabulary, such as the float one: also print the KL divergence
+    /// from its predictions, which are made with keys and values as f32
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
     /// Seed of the 95% intervals
@@ -48,7 +52,7 @@ struct Report {
 pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&args.file)
         .context(format!("{}: cannot read the text", args.file.display()))?;
-    let model = settings.open_model(&args.model.model)?;
+    let model = settings.open_model(&args.model.model, args.cache.kv_type)?;
     let default = WindowOptions::of(&model);
     let window = args.context.unwrap_or(default.window);
     let windows = WindowOptions { window, stride: args.stride.unwrap_or((window / 2).max(1)) };
@@ -58,7 +62,7 @@ pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let loss = LossReport::new(&units, args.seed).context(args.file.display())?;
     let kl_divergence = match &args.reference {
         Some(path) => {
-            let reference = settings.open_model(path)?;
+            let reference = settings.open_model(path, KvType::F32)?;
             if reference.encode_text(&text) != ids {
                 return Err(Failure::bad_input(format!(
                     "{}: its vocabulary writes the text in other tokens",

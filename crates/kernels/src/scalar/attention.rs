@@ -3,7 +3,8 @@
 //! Backward, with `p_j = exp(s_j - lse)` and `delta = dout . out`:
 //! `dv_j += p_j dout`, `ds_j = p_j (dout . v_j - delta)`, `dq = sum_j ds_j k_j`, `dk_j += ds_j q` (`q` is scaled).
 
-use crate::ops::attention::{KEY_BLOCK, TileGrads, TileKeys, TileOutput, TileSaved};
+use crate::ops::attention::{KEY_BLOCK, Pair, TileGrads, TileKeys, TilePart, TileSaved};
+use std::borrow::Cow;
 
 /// One key that a row sees: where its elements are and its position.
 struct Key<'a> {
@@ -14,17 +15,16 @@ struct Key<'a> {
     position: i64,
 }
 
-pub(super) fn attention(output: TileOutput<'_>, q: &[f32], keys: &TileKeys<'_>) {
-    let dim = keys.head_dim;
-    output.out.fill(0.0);
-    for (i, lse) in output.lse.iter_mut().enumerate() {
-        let (q, out) = (&q[i * dim..(i + 1) * dim], &mut output.out[i * dim..(i + 1) * dim]);
-        let scores: Vec<f32> = visible_keys(keys, i).map(|key| score(q, &key)).collect();
-        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum = scores.iter().map(|s| (s - max).exp()).sum::<f32>();
-        *lse = if scores.is_empty() { f32::NEG_INFINITY } else { max + sum.ln() };
-        for (key, s) in visible_keys(keys, i).zip(&scores) {
-            let p = (s - max).exp() / sum;
+pub(super) fn attention(part: TilePart<'_>, q: &[f32], keys: &TileKeys<'_>) {
+    let (dim, blocks) = (keys.head_dim, floats(keys));
+    part.out.fill(0.0);
+    for (i, (max, sum)) in part.max.iter_mut().zip(part.sum).enumerate() {
+        let (q, out) = (&q[i * dim..(i + 1) * dim], &mut part.out[i * dim..(i + 1) * dim]);
+        let scores: Vec<f32> = visible_keys(keys, &blocks, i).map(|key| score(q, &key)).collect();
+        *max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        *sum = scores.iter().map(|s| (s - *max).exp()).sum::<f32>();
+        for (key, s) in visible_keys(keys, &blocks, i).zip(&scores) {
+            let p = (s - *max).exp();
             for (out, v) in out.iter_mut().zip(key.v) {
                 *out += p * v;
             }
@@ -33,14 +33,14 @@ pub(super) fn attention(output: TileOutput<'_>, q: &[f32], keys: &TileKeys<'_>) 
 }
 
 pub(super) fn attention_backward(grads: TileGrads<'_>, saved: &TileSaved<'_>, keys: &TileKeys<'_>) {
-    let dim = keys.head_dim;
+    let (dim, blocks) = (keys.head_dim, floats(keys));
     grads.dq.fill(0.0);
     for (i, lse) in saved.lse.iter().enumerate() {
         let row = i * dim..(i + 1) * dim;
         let (q, dout) = (&saved.q[row.clone()], &saved.dout[row.clone()]);
         let delta = dot(dout, &saved.out[row.clone()]);
         let dq = &mut grads.dq[row];
-        for key in visible_keys(keys, i) {
+        for key in visible_keys(keys, &blocks, i) {
             let p = (score(q, &key) - lse).exp();
             let ds = p * (dot(dout, key.v) - delta);
             let target = key.position as usize * dim;
@@ -53,14 +53,24 @@ pub(super) fn attention_backward(grads: TileGrads<'_>, saved: &TileSaved<'_>, ke
     }
 }
 
+/// Keys and values of the blocks as floats.
+type Blocks<'a> = Vec<Pair<Cow<'a, [f32]>>>;
+
+fn floats<'a>(keys: &TileKeys<'a>) -> Blocks<'a> {
+    keys.blocks.iter().map(|block| keys.floats(block)).collect()
+}
+
 /// The keys that query row `i` of the tile sees, in the order of the blocks.
-fn visible_keys<'a>(keys: &'a TileKeys<'_>, i: usize) -> impl Iterator<Item = Key<'a>> {
+fn visible_keys<'a>(
+    keys: &'a TileKeys<'_>,
+    blocks: &'a Blocks<'_>,
+    i: usize,
+) -> impl Iterator<Item = Key<'a>> {
     let dim = keys.head_dim;
-    keys.blocks.iter().flat_map(move |block| {
-        let (k, v) = (keys.k_block(block), keys.v_block(block));
+    keys.blocks.iter().zip(blocks).flat_map(move |(block, floats)| {
         keys.visible(block, keys.position(i)).map(move |j| Key {
-            k: &k[j..],
-            v: &v[j * dim..(j + 1) * dim],
+            k: &floats.k[j..],
+            v: &floats.v[j * dim..(j + 1) * dim],
             position: block.first_position + j as i64,
         })
     })

@@ -6,6 +6,7 @@ mod activation;
 mod attention;
 mod dropout;
 mod gemm;
+mod halves;
 mod loss;
 mod norm;
 mod optimizer;
@@ -14,6 +15,7 @@ mod rope;
 
 pub(crate) use activation::{add, scale};
 pub(crate) use dropout::dropout;
+pub(crate) use halves::{to_f16, to_q8};
 pub(crate) use optimizer::adamw;
 pub(crate) use rope::rope;
 
@@ -38,6 +40,8 @@ pub(crate) const FLOATS: FloatKernels = FloatKernels {
     dropout,
     adamw,
     sum_squares: optimizer::sum_squares,
+    to_f16,
+    to_q8,
     attention: attention::attention,
     attention_backward: attention::attention_backward,
 };

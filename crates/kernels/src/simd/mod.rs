@@ -16,6 +16,8 @@ pub(crate) mod optimizer;
 pub(crate) mod pack;
 pub(crate) mod table;
 
+use half::f16;
+
 /// Vectors of f32 and the operations on them.
 pub(crate) trait Simd: Copy {
     /// A vector.
@@ -55,6 +57,16 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` elements can be read from `from`.
     unsafe fn load_ptr(self, from: *const f32) -> Self::F32;
+    /// `LANES` halves as f32.
+    ///
+    /// # Safety
+    /// As many can be read from `from`.
+    unsafe fn load_f16_ptr(self, from: *const f16) -> Self::F32;
+    /// `LANES` integers as f32.
+    ///
+    /// # Safety
+    /// As many can be read from `from`.
+    unsafe fn load_i8_ptr(self, from: *const i8) -> Self::F32;
     /// The first `count < LANES` elements, then zeros.
     ///
     /// # Safety
@@ -78,5 +90,57 @@ pub(crate) trait Simd: Copy {
     ///
     /// # Safety
     /// All elements that its shape and strides name lie inside its slices.
-    unsafe fn multiply(self, product: &mut attention::Product<'_>);
+    unsafe fn multiply<B: Element>(self, product: &mut attention::Product<'_, B>);
+}
+
+/// Numbers that load as f32.
+pub(crate) trait Element: Copy + Default {
+    /// # Safety
+    /// `LANES` elements can be read from `from`.
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F32;
+
+    /// The first `count < LANES` elements, then zeros.
+    ///
+    /// # Safety
+    /// `count` elements can be read from `from`.
+    #[inline(always)]
+    unsafe fn load_first<S: Simd>(s: S, from: *const Self, count: usize) -> S::F32 {
+        const { assert!(S::LANES <= 16) };
+        let mut elements = [Self::default(); 16];
+        // SAFETY: `count < LANES` elements can be read (the caller's promise) and there is room for 16.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, elements.as_mut_ptr(), count);
+            Self::load(s, elements.as_ptr())
+        }
+    }
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F32 {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_ptr(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first<S: Simd>(s: S, from: *const Self, count: usize) -> S::F32 {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_first_ptr(from, count) }
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F32 {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_f16_ptr(from) }
+    }
+}
+
+impl Element for i8 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F32 {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_i8_ptr(from) }
+    }
 }

@@ -23,11 +23,13 @@ macro_rules! float_kernels {
             dropout,
             adamw,
             sum_squares,
+            to_f16,
+            to_q8,
             attention,
             attention_backward,
         };
 
-        use $crate::ops::attention::{TileGrads, TileKeys, TileOutput, TileSaved};
+        use $crate::ops::attention::{TileGrads, TileKeys, TilePart, TileSaved};
         use $crate::ops::dropout::DropoutRule;
         use $crate::ops::optimizer::AdamWFactors;
         use $crate::{scalar, simd};
@@ -48,7 +50,7 @@ macro_rules! float_kernels {
             log_sum_exp = simd::loss::log_sum_exp(logits: &[f32]) -> f32;
             scaled_softmax = simd::loss::scaled_softmax(logits: &mut [f32], scale: f32) -> f32;
             sum_squares = simd::optimizer::sum_squares(x: &[f32]) -> f64;
-            attention = simd::attention::attention(output: TileOutput<'_>, q: &[f32], keys: &TileKeys<'_>);
+            attention = simd::attention::attention(part: TilePart<'_>, q: &[f32], keys: &TileKeys<'_>);
             attention_backward = simd::attention::attention_backward(
                 grads: TileGrads<'_>, saved: &TileSaved<'_>, keys: &TileKeys<'_>);
         }
@@ -57,6 +59,8 @@ macro_rules! float_kernels {
             rope = scalar::rope(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, direction: f32);
             add = scalar::add(y: &mut [f32], x: &[f32]);
             scale = scalar::scale(x: &mut [f32], s: f32);
+            to_f16 = scalar::to_f16(y: &mut [half::f16], x: &[f32]);
+            to_q8 = scalar::to_q8(y: &mut [i8], x: &[f32]) -> half::f16;
             dropout = scalar::dropout(x: &mut [f32], first: u64, rule: &DropoutRule);
             adamw = scalar::adamw(
                 param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], factors: &AdamWFactors);

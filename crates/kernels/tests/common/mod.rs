@@ -2,7 +2,12 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use shakti_kernels::{AttentionPlan, AttentionTile, Cpu, KEY_BLOCK, KernelSet, KeyBlock, KvTiles, KvView};
+use shakti_kernels::{
+    AttentionPlan, AttentionTile, Cpu, KEY_BLOCK, KernelSet, KeyBlock, KvBlocks, KvType, KvView,
+};
+
+/// Blocks that a span holds in these problems.
+const SPAN_BLOCKS: usize = 2;
 
 /// SplitMix64: the same numbers in every run.
 pub struct Rng(pub u64);
@@ -63,6 +68,8 @@ pub struct Attention {
     pub tile_rows: usize,
     /// Blocks at the start of a sequence that every row sees whole.
     pub sinks: usize,
+    /// What keys and values are stored as.
+    pub kind: KvType,
 }
 
 /// The numbers that describe an attention problem.
@@ -104,6 +111,7 @@ impl Attention {
                                 first_position: (block * KEY_BLOCK) as i64,
                                 num_keys: (len - block * KEY_BLOCK).min(KEY_BLOCK) as u32,
                                 unmasked,
+                                span: (block / SPAN_BLOCKS) as u32,
                             });
                         }
                     }
@@ -119,33 +127,29 @@ impl Attention {
             }
             first_row += len;
         }
-        Self { plan, rows: first_row, lengths: lengths.to_vec(), tile_rows, sinks }
+        Self { plan, rows: first_row, lengths: lengths.to_vec(), tile_rows, sinks, kind: KvType::F32 }
     }
 
-    /// `k`, `v` `[rows, K, Hd]` in blocks, one pair per sequence.
-    pub fn store(&self, cpu: &Cpu, k: &[f32], v: &[f32]) -> Vec<(Vec<f32>, Vec<f32>)> {
+    /// `k`, `v` `[rows, K, Hd]` in blocks, one array of them per sequence.
+    pub fn store(&self, cpu: &Cpu, k: &[f32], v: &[f32]) -> Vec<KvBlocks> {
         let (heads, dim) = (self.plan.num_kv_heads, self.plan.head_dim);
         let mut first = 0;
         let mut stored = Vec::new();
         for &len in &self.lengths {
-            let num_blocks = len.div_ceil(KEY_BLOCK);
-            let size = heads * num_blocks * dim * KEY_BLOCK;
-            let (mut k_tiles, mut v_tiles) = (vec![0.0; size], vec![0.0; size]);
-            let tiles =
-                KvTiles { k: &mut k_tiles, v: &mut v_tiles, num_blocks, num_kv_heads: heads, head_dim: dim };
+            let mut blocks = KvBlocks::new(self.kind, len.div_ceil(KEY_BLOCK), heads, dim);
             let part = first * heads * dim..(first + len) * heads * dim;
             let slots: Vec<u32> = (0..len as u32).collect();
-            cpu.kv_store(tiles, &k[part.clone()], &v[part], &slots);
-            stored.push((k_tiles, v_tiles));
+            cpu.kv_store(&mut blocks, &k[part.clone()], &v[part], &slots);
+            stored.push(blocks);
             first += len;
         }
         stored
     }
 
-    pub fn views<'a>(&self, stored: &'a [(Vec<f32>, Vec<f32>)]) -> Vec<KvView<'a>> {
+    pub fn views<'a>(&self, stored: &'a [KvBlocks]) -> Vec<KvView<'a>> {
         let mut first_row = 0;
-        let view = |((k, v), &len): (&'a (Vec<f32>, Vec<f32>), &usize)| {
-            let view = KvView { k, v, num_blocks: len.div_ceil(KEY_BLOCK), first_row };
+        let view = |(blocks, &len): (&'a KvBlocks, &usize)| {
+            let view = KvView { blocks, first_row };
             first_row += len;
             view
         };

@@ -10,7 +10,7 @@ use shakti_kernels::Cpu;
 use shakti_measure::{
     Cell, EnergyCounter, Machine, Meter, Peer, PeerRates, Speedometer, Spread, Usage, peak_memory_bytes,
 };
-use shakti_model::{Cost, KV_VALUE_BYTES, ModelConfig};
+use shakti_model::{Cost, ModelConfig};
 use shakti_quant::FileType;
 
 use super::BenchArgs;
@@ -35,7 +35,7 @@ pub fn measure(
     let path = &args.model.model;
     let cpu = Arc::new(Cpu::new(settings.kernels, threads));
     let start = Instant::now();
-    let model = Model::open(path, cpu)?;
+    let model = Model::open_with(path, cpu, args.cache.kv_type)?;
     let load_s = start.elapsed().as_secs_f64();
     let meter = Meter { energy: args.energy_counter(settings) };
     let mut speed = Speedometer::new(model.network(), cell);
@@ -65,6 +65,7 @@ pub fn measure(
     Ok(CellReport {
         model: path.display().to_string(),
         format,
+        kv_type: args.cache.kv_type.name().to_owned(),
         threads,
         prompt: cell.prompt,
         generate: cell.generate,
@@ -134,7 +135,7 @@ fn median(rounds: &[Round], of: impl Fn(&Round) -> Option<f64>, tokens: f64) -> 
 fn bytes_read(model: &Model, cell: Cell) -> f64 {
     let positions = cell.depth..cell.depth + cell.generate;
     let values: u64 = positions.map(|position| Cost::kv_values_read(model.config(), position)).sum();
-    let cache = KV_VALUE_BYTES as f64 * values as f64 / cell.generate as f64;
+    let cache = model.network().kv_type().bytes(values) as f64 / cell.generate as f64;
     model.network().weight_bytes_per_step() as f64 / cell.batch as f64 + cache
 }
 

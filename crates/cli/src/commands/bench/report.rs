@@ -10,6 +10,8 @@ use shakti_measure::{PeerRates, Spread};
 pub struct CellReport {
     pub model: String,
     pub format: String,
+    /// What keys and values are stored as.
+    pub kv_type: String,
     pub threads: usize,
     pub prompt: usize,
     #[serde(rename = "gen")]

@@ -1,7 +1,8 @@
 //! Vectors of 4 f32.
 
-use crate::simd::Simd;
 use crate::simd::attention::{Product, multiply_in};
+use crate::simd::{Element, Simd};
+use half::f16;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -104,6 +105,21 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_f16_ptr(self, from: *const f16) -> float32x4_t {
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instruction.
+        unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8_ptr(self, from: *const i8) -> float32x4_t {
+        // SAFETY: four bytes, as the caller promises, are read; `self` proves that the CPU has the instructions.
+        unsafe {
+            let bytes = vcreate_s8(u64::from(from.cast::<u32>().read_unaligned()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_first_ptr(self, from: *const f32, count: usize) -> float32x4_t {
         // SAFETY: `count` elements, as the caller promises, are read.
         unsafe {
@@ -152,7 +168,7 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn multiply(self, product: &mut Product<'_>) {
+    unsafe fn multiply<B: Element>(self, product: &mut Product<'_, B>) {
         // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
         unsafe { multiply(product) };
     }
@@ -179,7 +195,7 @@ fn transpose(rows: [float32x4_t; 4]) -> [float32x4_t; 4] {
 /// # Safety
 /// All elements that its shape and strides name lie inside its slices.
 #[target_feature(enable = "neon")]
-unsafe fn multiply(product: &mut Product<'_>) {
+unsafe fn multiply<B: Element>(product: &mut Product<'_, B>) {
     // SAFETY: compiled for, and so only called on, a CPU with NEON; the caller's promise.
     unsafe { multiply_in(Neon::new(), product) };
 }

@@ -3,7 +3,7 @@
 
 use super::super::check_len;
 use super::forward::{gather, gather_scaled, segment, tile_row};
-use super::kv::KvView;
+use super::kv::{KvType, KvView};
 use super::plan::{AttentionPlan, TileGrads, TileSaved};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
@@ -44,7 +44,7 @@ impl Cpu {
     /// Gradients of [`attention`](Self::attention) with the same `kv` and `plan`.
     ///
     /// # Panics
-    /// As `attention`, and if a key has a negative position or its row lies outside `dk`, or two sequences share rows.
+    /// As `attention`, and if keys are not stored as f32, a key has a negative position or its row lies outside `dk`, or two sequences share rows.
     pub fn attention_backward(
         &self,
         grads: AttentionGrads<'_>,
@@ -61,6 +61,8 @@ impl Cpu {
         check_len("attention_backward: dk", grads.dk, n * kv_heads * dim);
         check_len("attention_backward: dv", grads.dv, n * kv_heads * dim);
         plan.check(n, kv);
+        let exact = kv.iter().all(|view| view.blocks.kind() == KvType::F32);
+        assert!(exact, "attention_backward: keys and values are not f32");
         let positions = check_positions(plan, kv, n);
         let owners = owners(plan);
         let (dq, dk, dv) = (Disjoint::new(grads.dq), Disjoint::new(grads.dk), Disjoint::new(grads.dv));
@@ -71,15 +73,18 @@ impl Cpu {
             let (local_dk, local_dv) = local.split_at_mut(positions[sequence] * dim);
             for &tile in &owner.tiles {
                 let tile = &plan.tiles[tile];
-                let tile_saved = TileSaved {
-                    q: &gather_scaled(plan, tile, saved.q),
-                    out: &gather(plan, tile, saved.out, dim),
-                    dout: &gather(plan, tile, saved.dout, dim),
-                    lse: &gather(plan, tile, saved.lse, 1),
-                };
+                let [mut q, mut out, mut dout, mut lse] = [const { Vec::new() }; 4];
+                gather_scaled(plan, tile, saved.q, &mut q);
+                gather(plan, tile, saved.out, dim, &mut out);
+                gather(plan, tile, saved.dout, dim, &mut dout);
+                gather(plan, tile, saved.lse, 1, &mut lse);
+                let tile_saved = TileSaved { q: &q, out: &out, dout: &dout, lse: &lse };
                 let mut tile_dq = vec![0.0; tile_saved.q.len()];
                 let tile_grads = TileGrads { dq: &mut tile_dq, dk: local_dk, dv: local_dv };
-                kernel!(self, attention_backward(tile_grads, &tile_saved, &plan.keys(tile, kv)));
+                kernel!(
+                    self,
+                    attention_backward(tile_grads, &tile_saved, &plan.keys(tile, tile.blocks.clone(), kv))
+                );
                 for row in 0..tile.num_rows as usize {
                     // SAFETY: no two tiles share a row of a key-value head (checked).
                     let dq = unsafe { dq.part(segment(plan, tile, row, dim)) };

@@ -1,6 +1,8 @@
 //! Which rows see which keys, for `Cpu::attention`, and the view of it that kernels get.
 
-use super::kv::{KEY_BLOCK, KvView};
+use super::kv::{KEY_BLOCK, KV_GROUP, KvView, Pair, Stored, StoredRef};
+use half::f16;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Visible keys of one block of the cache.
@@ -17,6 +19,9 @@ pub struct KeyBlock {
     pub num_keys: u32,
     /// Every row sees every key of the block.
     pub unmasked: bool,
+    /// Neighbours of the same number are summed together, then joined to those before them. A row must find its keys in
+    /// the same spans whatever rows stand beside it.
+    pub span: u32,
 }
 
 /// Consecutive token rows of one sequence, with all query heads of one key-value head.
@@ -82,26 +87,54 @@ impl AttentionPlan {
             }
             let view = &kv[tile.sequence as usize];
             for block in &self.key_blocks[tile.blocks.start as usize..tile.blocks.end as usize] {
-                let inside = (block.slot as usize) < view.num_blocks && block.num_keys as usize <= KEY_BLOCK;
-                assert!(inside, "attention: {block:?} of {} blocks", view.num_blocks);
+                let num_blocks = view.blocks.num_blocks();
+                let inside = (block.slot as usize) < num_blocks && block.num_keys as usize <= KEY_BLOCK;
+                assert!(inside, "attention: {block:?} of {num_blocks} blocks");
             }
         }
         for view in kv {
-            let len = kv_heads * view.num_blocks * self.head_dim * KEY_BLOCK;
-            super::super::check_len("attention: k", view.k, len);
-            super::super::check_len("attention: v", view.v, len);
+            let shape = (view.blocks.num_kv_heads(), view.blocks.head_dim());
+            assert_eq!(shape, (kv_heads, self.head_dim), "attention: heads and their size in the cache");
         }
     }
 
-    /// What a kernel needs to know of a tile.
-    pub(crate) fn keys<'a>(&'a self, tile: &AttentionTile, kv: &[KvView<'a>]) -> TileKeys<'a> {
-        let view = &kv[tile.sequence as usize];
-        let len = view.num_blocks * self.head_dim * KEY_BLOCK;
-        let start = tile.kv_head as usize * len;
+    /// The spans of a tile's blocks, in order; one empty span if it has none.
+    pub(crate) fn spans(&self, tile: &AttentionTile) -> impl Iterator<Item = Range<u32>> {
+        let end = tile.blocks.end;
+        let mut next = Some(tile.blocks.start);
+        std::iter::from_fn(move || {
+            let start = next?;
+            let blocks = &self.key_blocks[start as usize..end.max(start) as usize];
+            let same = |block: &&KeyBlock| block.span == blocks[0].span;
+            let after = start + blocks.iter().take_while(same).count() as u32;
+            next = (after < end).then_some(after);
+            Some(start..after)
+        })
+    }
+
+    /// Numbers that a [`TilePart`] of a tile takes.
+    pub(crate) fn part_len(&self, tile: &AttentionTile) -> usize {
+        tile.num_rows as usize * self.group() * (self.head_dim + 2)
+    }
+
+    /// A [`TilePart`] in `numbers`.
+    pub(crate) fn part<'a>(&self, numbers: &'a mut [f32]) -> TilePart<'a> {
+        let rows = numbers.len() / (self.head_dim + 2);
+        let (out, rest) = numbers.split_at_mut(rows * self.head_dim);
+        let (max, sum) = rest.split_at_mut(rows);
+        TilePart { out, max, sum }
+    }
+
+    /// What a kernel needs to know of a tile and some of its blocks.
+    pub(crate) fn keys<'a>(
+        &'a self,
+        tile: &AttentionTile,
+        blocks: Range<u32>,
+        kv: &[KvView<'a>],
+    ) -> TileKeys<'a> {
         TileKeys {
-            k: &view.k[start..start + len],
-            v: &view.v[start..start + len],
-            blocks: &self.key_blocks[tile.blocks.start as usize..tile.blocks.end as usize],
+            stored: kv[tile.sequence as usize].blocks.head(tile.kv_head as usize),
+            blocks: &self.key_blocks[blocks.start as usize..blocks.end as usize],
             group: self.group(),
             first_position: tile.first_position,
             window: self.window,
@@ -113,10 +146,8 @@ impl AttentionPlan {
 /// The keys of one tile. Its query rows are numbered `i = token_row * G + head`, `M = num_rows * G` of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileKeys<'a> {
-    /// `[num_blocks, Hd, 64]`.
-    pub k: &'a [f32],
-    /// `[num_blocks, 64, Hd]`.
-    pub v: &'a [f32],
+    /// Keys `[num_blocks, Hd, 64]`, values `[num_blocks, 64, Hd]`.
+    pub stored: StoredRef<'a>,
     pub blocks: &'a [KeyBlock],
     pub group: usize,
     pub first_position: i64,
@@ -144,26 +175,47 @@ impl<'a> TileKeys<'a> {
         start as usize..end as usize
     }
 
-    /// The block's keys, `[Hd, 64]`.
-    pub fn k_block(&self, block: &KeyBlock) -> &'a [f32] {
-        let len = self.head_dim * KEY_BLOCK;
-        &self.k[block.slot as usize * len..][..len]
+    /// The numbers of a block in an array with `width` rows of 64 for each.
+    pub fn in_block<T>(block: &KeyBlock, array: &'a [T], width: usize) -> &'a [T] {
+        &array[block.slot as usize * width * KEY_BLOCK..][..width * KEY_BLOCK]
     }
 
-    /// The block's values, `[64, Hd]`.
-    pub fn v_block(&self, block: &KeyBlock) -> &'a [f32] {
-        let len = self.head_dim * KEY_BLOCK;
-        &self.v[block.slot as usize * len..][..len]
+    /// The block's keys `[Hd, 64]` and values `[64, Hd]` as floats.
+    pub fn floats(&self, block: &KeyBlock) -> Pair<Cow<'a, [f32]>> {
+        let dim = self.head_dim;
+        match self.stored {
+            Stored::F32(pair) => Pair {
+                k: Self::in_block(block, pair.k, dim).into(),
+                v: Self::in_block(block, pair.v, dim).into(),
+            },
+            Stored::F16(pair) => {
+                let floats = |array| Self::in_block(block, array, dim).iter().map(|x: &f16| x.to_f32());
+                Pair { k: floats(pair.k).collect(), v: floats(pair.v).collect() }
+            }
+            Stored::Q8_0 { values, scales } => {
+                let scale = |array: &'a [f16], d: usize, j: usize| {
+                    Self::in_block(block, array, dim.div_ceil(KV_GROUP))[d / KV_GROUP * KEY_BLOCK + j]
+                        .to_f32()
+                };
+                let (k, v) = (Self::in_block(block, values.k, dim), Self::in_block(block, values.v, dim));
+                let key = |i: usize| f32::from(k[i]) * scale(scales.k, i / KEY_BLOCK, i % KEY_BLOCK);
+                let value = |i: usize| f32::from(v[i]) * scale(scales.v, i % dim, i / dim);
+                Pair { k: (0..k.len()).map(key).collect(), v: (0..v.len()).map(value).collect() }
+            }
+        }
     }
 }
 
-/// What the forward kernel writes.
+/// What the forward kernel writes: sums over the keys it was given, relative to each row's largest score. Parts over
+/// other keys can be joined to it.
 #[derive(Debug)]
-pub(crate) struct TileOutput<'a> {
-    /// `[M, Hd]`.
+pub(crate) struct TilePart<'a> {
+    /// `[M, Hd]`: `sum_j exp(s_j - max) v_j`.
     pub out: &'a mut [f32],
-    /// `[M]`, minus infinity for a row that sees no key (its `out` is then 0).
-    pub lse: &'a mut [f32],
+    /// `[M]`: the largest `s_j`; minus infinity for a row that sees no key.
+    pub max: &'a mut [f32],
+    /// `[M]`: `sum_j exp(s_j - max)`; 0 for a row that sees no key.
+    pub sum: &'a mut [f32],
 }
 
 /// What the backward kernel writes.

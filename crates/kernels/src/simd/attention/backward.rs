@@ -11,7 +11,7 @@ use super::super::Simd;
 use super::super::exp::exp;
 use super::super::lanes::{Lanes, dot, for_lanes};
 use super::{Product, ROWS, Visible};
-use crate::ops::attention::{KEY_BLOCK, KeyBlock, TileGrads, TileKeys, TileSaved};
+use crate::ops::attention::{KEY_BLOCK, KeyBlock, Pair, Stored, TileGrads, TileKeys, TileSaved};
 
 /// Memory of one tile, and one chunk of its rows at a time.
 struct Work {
@@ -35,6 +35,9 @@ pub(crate) fn attention_backward<S: Simd>(
     keys: &TileKeys<'_>,
 ) {
     let (dim, rows) = (keys.head_dim, saved.lse.len());
+    let Stored::F32(Pair { k, v }) = keys.stored else {
+        unreachable!("`Cpu::attention_backward` asks for f32")
+    };
     let positions: Vec<i64> = (0..rows).map(|i| keys.position(i)).collect();
     let mut work = Work {
         p: vec![0.0; ROWS * KEY_BLOCK],
@@ -48,8 +51,9 @@ pub(crate) fn attention_backward<S: Simd>(
     }
     grads.dq.fill(0.0);
     for block in keys.blocks {
-        transpose(s, keys.v_block(block), &mut work.v_t, KEY_BLOCK);
-        transpose(s, keys.k_block(block), &mut work.k_t, dim);
+        let (k_block, v_block) = (TileKeys::in_block(block, k, dim), TileKeys::in_block(block, v, dim));
+        transpose(s, v_block, &mut work.v_t, KEY_BLOCK);
+        transpose(s, k_block, &mut work.k_t, dim);
         for start in (0..rows).step_by(ROWS) {
             let end = rows.min(start + ROWS);
             let Some(visible) = Visible::new::<S>(keys, block, &positions[start..end]) else { continue };
@@ -59,7 +63,7 @@ pub(crate) fn attention_backward<S: Simd>(
                 dout: &saved.dout[start * dim..end * dim],
                 lse: &saved.lse[start..end],
             };
-            probabilities(s, &mut work, start, &chunk, keys.k_block(block), &visible);
+            probabilities(s, &mut work, start, &chunk, k_block, &visible);
             let dq = &mut grads.dq[start * dim..end * dim];
             add_gradients(s, &work, (dq, grads.dk, grads.dv), &chunk, block, &visible);
         }

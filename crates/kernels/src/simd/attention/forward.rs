@@ -3,8 +3,9 @@
 use super::super::Simd;
 use super::super::exp::exp;
 use super::super::lanes::{Lanes, for_lanes};
-use super::{Product, ROWS, Visible};
-use crate::ops::attention::{KEY_BLOCK, TileKeys, TileOutput};
+use super::stored::{Blocks, Scaled, Scratch};
+use super::{ROWS, Visible};
+use crate::ops::attention::{KEY_BLOCK, Stored, TileKeys, TilePart};
 
 /// Running maximum and sum of exponentials of the rows of a chunk.
 struct State {
@@ -13,48 +14,36 @@ struct State {
 }
 
 #[inline(always)]
-pub(crate) fn attention<S: Simd>(s: S, output: TileOutput<'_>, q: &[f32], keys: &TileKeys<'_>) {
+pub(crate) fn attention<S: Simd>(s: S, part: TilePart<'_>, q: &[f32], keys: &TileKeys<'_>) {
+    match keys.stored {
+        Stored::F32(pair) => sums(s, part, q, keys, pair),
+        Stored::F16(pair) => sums(s, part, q, keys, pair),
+        Stored::Q8_0 { values, scales } => sums(s, part, q, keys, Scaled { values, scales }),
+    }
+}
+
+#[inline(always)]
+fn sums<S: Simd, B: Blocks>(s: S, part: TilePart<'_>, q: &[f32], keys: &TileKeys<'_>, blocks: B) {
     let dim = keys.head_dim;
-    let mut scores = [0.0; ROWS * KEY_BLOCK];
+    let (mut scores, mut scratch): (Scratch, Scratch) = ([0.0; _], [0.0; _]);
     let mut positions = [0; ROWS];
-    output.out.fill(0.0);
-    let chunks = output.out.chunks_mut(ROWS * dim).zip(output.lse.chunks_mut(ROWS)).zip(q.chunks(ROWS * dim));
-    for (chunk, ((out, lse), q)) in chunks.enumerate() {
-        let rows = lse.len();
+    part.out.fill(0.0);
+    let stats = part.max.chunks_mut(ROWS).zip(part.sum.chunks_mut(ROWS));
+    let chunks = part.out.chunks_mut(ROWS * dim).zip(stats).zip(q.chunks(ROWS * dim));
+    for (chunk, ((out, (max, sum)), q)) in chunks.enumerate() {
+        let rows = max.len();
         let mut state = State { max: [f32::NEG_INFINITY; ROWS], sum: [0.0; ROWS] };
         for (i, position) in positions[..rows].iter_mut().enumerate() {
             *position = keys.position(chunk * ROWS + i);
         }
         for block in keys.blocks {
             let Some(visible) = Visible::new::<S>(keys, block, &positions[..rows]) else { continue };
-            let (start, vectors) = (visible.keys.start, visible.vectors::<S>());
-            let product = Product {
-                shape: (rows, vectors.len(), dim),
-                c: &mut scores[start..],
-                c_stride: KEY_BLOCK,
-                accumulate: false,
-                a: q,
-                a_strides: (dim, 1),
-                b: &keys.k_block(block)[start..],
-                b_stride: KEY_BLOCK,
-                ahead: dim * KEY_BLOCK,
-            };
-            product.run(s);
+            blocks.scores(s, &mut scores, (q, rows, dim), (block, &visible), &mut scratch);
             softmax(s, &mut scores[..rows * KEY_BLOCK], &mut state, &visible, out);
-            let product = Product {
-                shape: (rows, dim, visible.keys.len()),
-                c: out,
-                c_stride: dim,
-                accumulate: true,
-                a: &scores[start..],
-                a_strides: (KEY_BLOCK, 1),
-                b: &keys.v_block(block)[start * dim..],
-                b_stride: dim,
-                ahead: dim * KEY_BLOCK,
-            };
-            product.run(s);
+            blocks.add_values(s, out, (&scores, rows, dim), (block, &visible), &mut scratch);
         }
-        finish(s, out, lse, &state);
+        max.copy_from_slice(&state.max[..rows]);
+        sum.copy_from_slice(&state.sum[..rows]);
     }
 }
 
@@ -95,21 +84,6 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32], state: &mut State, visible: &Visib
         state.sum[i] = state.sum[i] * correction[i] + s.sum(sum);
         if correction[i] != 1.0 {
             scale(s, &mut out[i * dim..(i + 1) * dim], correction[i]);
-        }
-    }
-}
-
-/// Divides by the sums; a row that saw nothing keeps its zeros.
-#[inline(always)]
-fn finish<S: Simd>(s: S, out: &mut [f32], lse: &mut [f32], state: &State) {
-    let dim = out.len() / lse.len();
-    for (i, lse) in lse.iter_mut().enumerate() {
-        let (max, sum) = (state.max[i], state.sum[i]);
-        if sum == 0.0 {
-            *lse = f32::NEG_INFINITY;
-        } else {
-            *lse = max + sum.ln();
-            scale(s, &mut out[i * dim..(i + 1) * dim], 1.0 / sum);
         }
     }
 }

@@ -6,6 +6,7 @@
 mod backward;
 mod forward;
 mod product;
+mod stored;
 
 pub(crate) use backward::attention_backward;
 pub(crate) use forward::attention;

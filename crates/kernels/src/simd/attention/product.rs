@@ -1,9 +1,9 @@
 //! Products of small matrices that lie in the cache as they are: `C[m, n] (+)= A[m, k] B[k, n]`.
 
-use super::super::Simd;
+use super::super::{Element, Simd};
 
 /// One product. `A` may be a transposed view, the rows of `B` and `C` are contiguous.
-pub(crate) struct Product<'a> {
+pub(crate) struct Product<'a, B> {
     /// Rows, columns, depth.
     pub shape: (usize, usize, usize),
     pub c: &'a mut [f32],
@@ -13,13 +13,13 @@ pub(crate) struct Product<'a> {
     pub a: &'a [f32],
     /// Distance of rows and of columns of `A`.
     pub a_strides: (usize, usize),
-    pub b: &'a [f32],
+    pub b: &'a [B],
     pub b_stride: usize,
     /// Elements behind `B` that few rows ask for while they go through it, where the next product reads; 0: none.
     pub ahead: usize,
 }
 
-impl Product<'_> {
+impl<B: Element> Product<'_, B> {
     #[inline(always)]
     pub(super) fn run<S: Simd>(mut self, s: S) {
         let (m, n, k) = self.shape;
@@ -40,9 +40,9 @@ impl Product<'_> {
 /// # Safety
 /// All elements that the shape and the strides name lie inside the slices.
 #[inline(always)]
-pub(crate) unsafe fn multiply_in<S: Simd>(s: S, p: &mut Product<'_>) {
+pub(crate) unsafe fn multiply_in<S: Simd, B: Element>(s: S, p: &mut Product<'_, B>) {
     // SAFETY: the caller's promise.
-    unsafe { if S::REGISTERS >= 32 { columns::<S, 4>(s, p) } else { columns::<S, 2>(s, p) } }
+    unsafe { if S::REGISTERS >= 32 { columns::<S, B, 4>(s, p) } else { columns::<S, B, 2>(s, p) } }
 }
 
 /// Goes through the columns by `VECTORS` vectors, then by what is left.
@@ -50,7 +50,7 @@ pub(crate) unsafe fn multiply_in<S: Simd>(s: S, p: &mut Product<'_>) {
 /// # Safety
 /// As [`multiply_in`].
 #[inline(always)]
-unsafe fn columns<S: Simd, const VECTORS: usize>(s: S, p: &mut Product<'_>) {
+unsafe fn columns<S: Simd, B: Element, const VECTORS: usize>(s: S, p: &mut Product<'_, B>) {
     let n = p.shape.1;
     let mut j = 0;
     while j < n {
@@ -58,11 +58,11 @@ unsafe fn columns<S: Simd, const VECTORS: usize>(s: S, p: &mut Product<'_>) {
         // SAFETY: the caller's promise; each call stays below column `n`.
         unsafe {
             match (left / S::LANES).min(VECTORS) {
-                0 => rows::<S, 1>(s, p, j, left),
-                1 => rows::<S, 1>(s, p, j, S::LANES),
-                2 => rows::<S, 2>(s, p, j, S::LANES),
-                3 => rows::<S, 3>(s, p, j, S::LANES),
-                _ => rows::<S, VECTORS>(s, p, j, S::LANES),
+                0 => rows::<S, B, 1>(s, p, j, left),
+                1 => rows::<S, B, 1>(s, p, j, S::LANES),
+                2 => rows::<S, B, 2>(s, p, j, S::LANES),
+                3 => rows::<S, B, 3>(s, p, j, S::LANES),
+                _ => rows::<S, B, VECTORS>(s, p, j, S::LANES),
             }
         }
         j += (left / S::LANES).clamp(1, VECTORS) * S::LANES;
@@ -74,21 +74,26 @@ unsafe fn columns<S: Simd, const VECTORS: usize>(s: S, p: &mut Product<'_>) {
 /// # Safety
 /// As [`multiply_in`].
 #[inline(always)]
-unsafe fn rows<S: Simd, const VECTORS: usize>(s: S, p: &mut Product<'_>, j: usize, last: usize) {
+unsafe fn rows<S: Simd, B: Element, const VECTORS: usize>(
+    s: S,
+    p: &mut Product<'_, B>,
+    j: usize,
+    last: usize,
+) {
     let m = p.shape.0;
     let mut i = 0;
     // SAFETY: the caller's promise; each call stays below row `m`.
     unsafe {
         while i + 6 <= m {
-            block::<S, 6, VECTORS>(s, p, (i, j), last);
+            block::<S, B, 6, VECTORS>(s, p, (i, j), last);
             i += 6;
         }
         while i + 2 <= m {
-            block::<S, 2, VECTORS>(s, p, (i, j), last);
+            block::<S, B, 2, VECTORS>(s, p, (i, j), last);
             i += 2;
         }
         if i < m {
-            block::<S, 1, VECTORS>(s, p, (i, j), last);
+            block::<S, B, 1, VECTORS>(s, p, (i, j), last);
         }
     }
 }
@@ -98,9 +103,9 @@ unsafe fn rows<S: Simd, const VECTORS: usize>(s: S, p: &mut Product<'_>, j: usiz
 /// # Safety
 /// As [`multiply_in`].
 #[inline(always)]
-unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn block<S: Simd, B: Element, const ROWS: usize, const VECTORS: usize>(
     s: S,
-    p: &mut Product<'_>,
+    p: &mut Product<'_, B>,
     (i, j): (usize, usize),
     last: usize,
 ) {
@@ -113,7 +118,7 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
         if p.accumulate {
             for (r, sums) in sums.iter_mut().enumerate() {
                 for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = load(s, c.add(r * p.c_stride + v * S::LANES), last);
+                    *sum = load(s, c.cast_const().add(r * p.c_stride + v * S::LANES), last);
                 }
             }
         }
@@ -122,7 +127,7 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = load(s, b.add(v * S::LANES), last);
                 if ROWS <= 2 && p.ahead > 0 {
-                    s.prefetch(b.wrapping_add(v * S::LANES + p.ahead));
+                    s.prefetch(b.wrapping_add(v * S::LANES + p.ahead).cast());
                 }
             }
             for (r, sums) in sums.iter_mut().enumerate() {
@@ -146,7 +151,7 @@ unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
 /// # Safety
 /// `last <= LANES` elements can be read.
 #[inline(always)]
-unsafe fn load<S: Simd>(s: S, from: *const f32, last: usize) -> S::F32 {
+unsafe fn load<S: Simd, B: Element>(s: S, from: *const B, last: usize) -> S::F32 {
     // SAFETY: the caller's promise.
-    unsafe { if last == S::LANES { s.load_ptr(from) } else { s.load_first_ptr(from, last) } }
+    unsafe { if last == S::LANES { B::load(s, from) } else { B::load_first(s, from, last) } }
 }

@@ -9,4 +9,4 @@ use crate::floats::Gemm;
 use crate::simd::table::float_kernels;
 use vector::Avx2;
 
-float_kernels!(Avx2, "avx2,fma", Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED });
+float_kernels!(Avx2, "avx2,fma,f16c", Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED });

@@ -1,8 +1,9 @@
 //! Vectors of 8 f32.
 
 use super::super::transpose::transpose_8_ptr;
-use crate::simd::Simd;
 use crate::simd::attention::{Product, multiply_in};
+use crate::simd::{Element, Simd};
+use half::f16;
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has what the set `avx2` needs.
@@ -115,6 +116,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_f16_ptr(self, from: *const f16) -> __m256 {
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instruction.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8_ptr(self, from: *const i8) -> __m256 {
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_first_ptr(self, from: *const f32, count: usize) -> __m256 {
         // SAFETY: the mask selects the `count` elements that the caller promises.
         unsafe { _mm256_maskload_ps(from, self.mask(count)) }
@@ -139,7 +152,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn multiply(self, product: &mut Product<'_>) {
+    unsafe fn multiply<B: Element>(self, product: &mut Product<'_, B>) {
         // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
         unsafe { multiply(product) };
     }
@@ -149,8 +162,8 @@ impl Simd for Avx2 {
 ///
 /// # Safety
 /// All elements that its shape and strides name lie inside its slices.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn multiply(product: &mut Product<'_>) {
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn multiply<B: Element>(product: &mut Product<'_, B>) {
     // SAFETY: compiled for, and so only called on, a CPU with these features; the caller's promise.
     unsafe { multiply_in(Avx2::new(), product) };
 }

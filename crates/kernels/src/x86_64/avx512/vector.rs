@@ -1,8 +1,9 @@
 //! Vectors of 16 f32.
 
 use super::super::transpose::transpose_16_ptr;
-use crate::simd::Simd;
 use crate::simd::attention::{Product, multiply_in};
+use crate::simd::{Element, Simd};
+use half::f16;
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has what the set `avx512` needs.
@@ -89,6 +90,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_f16_ptr(self, from: *const f16) -> __m512 {
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instruction.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8_ptr(self, from: *const i8) -> __m512 {
+        // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_first_ptr(self, from: *const f32, count: usize) -> __m512 {
         // SAFETY: the mask selects the `count` elements that the caller promises.
         unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, from) }
@@ -113,7 +126,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn multiply(self, product: &mut Product<'_>) {
+    unsafe fn multiply<B: Element>(self, product: &mut Product<'_, B>) {
         // SAFETY: the caller's promise; `self` proves that the CPU has the instructions.
         unsafe { multiply(product) };
     }
@@ -124,7 +137,7 @@ impl Simd for Avx512 {
 /// # Safety
 /// All elements that its shape and strides name lie inside its slices.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn multiply(product: &mut Product<'_>) {
+unsafe fn multiply<B: Element>(product: &mut Product<'_, B>) {
     // SAFETY: compiled for, and so only called on, a CPU with these features; the caller's promise.
     unsafe { multiply_in(Avx512::new(), product) };
 }

@@ -8,6 +8,10 @@ use super::block_sparse::visible_blocks;
 use crate::kv_cache::{KvCache, LayerCache, SINK_TOKENS};
 use crate::{LayerType, ModelConfig};
 
+/// Blocks whose keys are summed together: long enough that joining sums costs little, short enough for threads to share
+/// the keys of one row. A block-sparse row sees few blocks and has one span.
+const SPAN_BLOCKS: usize = 8;
+
 /// Tiles of at most 64 rows, each inside one block of positions, ordered by sequence, KV head and position. The
 /// caches already hold the keys of these rows but have not advanced past them.
 pub(super) fn plan(
@@ -38,7 +42,7 @@ pub(super) fn plan(
                     } else {
                         contiguous_blocks(&cache.layers[layer], &tile)
                     };
-                    let blocks = push_blocks(&mut plan.key_blocks, cache, layer, &tile, &visible);
+                    let blocks = push_blocks(&mut plan.key_blocks, cache, layer, (&tile, sparse), &visible);
                     if sparse {
                         shared.truncate(index);
                     }
@@ -85,11 +89,12 @@ fn push_blocks(
     key_blocks: &mut Vec<KeyBlock>,
     cache: &KvCache,
     layer: usize,
-    tile: &Tile,
+    (tile, sparse): (&Tile, bool),
     visible: &[usize],
 ) -> Range<u32> {
     let start = key_blocks.len() as u32;
     let layer = &cache.layers[layer];
+    let span = |block: usize| if sparse { 0 } else { (block / SPAN_BLOCKS) as u32 };
     if let Some(window) = layer.window.filter(|window| cache.is_streaming() && tile.position >= *window) {
         // Sinks that have left the window; the others are still among its keys.
         let num_keys = SINK_TOKENS.min(tile.position + 1 - window) as u32;
@@ -98,13 +103,16 @@ fn push_blocks(
             first_position: 0,
             num_keys,
             unmasked: true,
+            // With the keys that follow.
+            span: span(visible[0]),
         });
     }
     for &block in visible {
         let first = block * KEY_BLOCK;
         let num_keys = (tile.position + tile.len - first).min(KEY_BLOCK) as u32;
         let slot = layer.slot_of_block(block) as u32;
-        key_blocks.push(KeyBlock { slot, first_position: first as i64, num_keys, unmasked: false });
+        let first_position = first as i64;
+        key_blocks.push(KeyBlock { slot, first_position, num_keys, unmasked: false, span: span(block) });
     }
     start..key_blocks.len() as u32
 }
