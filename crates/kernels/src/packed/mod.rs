@@ -1,7 +1,7 @@
 //! Weights repacked for multiplication: panels of 16 output rows, one layout family for every format.
 
 pub(crate) mod activations;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod interleave;
 pub(crate) mod kernels;
 pub(crate) mod layout;

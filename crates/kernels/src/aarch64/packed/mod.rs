@@ -7,11 +7,11 @@ mod matrices;
 mod quantize;
 mod unpack;
 mod widening;
+mod words;
 
 use crate::blocks::DType;
 use crate::packed::kernels::{PackedKernels, Task};
 use crate::packed::layout::{LANES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
-use crate::packed::pack::pack_panel;
 use blocks::{Integers, run_blocks};
 use dots::Dots;
 use floats::{Bf16, F16, F32, run_floats};
@@ -35,7 +35,7 @@ const QUARTERS: usize = LANES / QUARTER;
 const ROWS: usize = 4;
 
 const fn kernels<I: Integers>() -> PackedKernels {
-    PackedKernels { pack: pack_panel, tile_rows: ROWS, quantize, matmul: matmul::<I> }
+    PackedKernels { pack: words::pack, tile_rows: ROWS, quantize, matmul: matmul::<I> }
 }
 
 /// # Safety
