@@ -1,5 +1,6 @@
 //! `cargo xtask`: checks that the tree keeps the rules of the house, and the long versions of its tests.
 
+mod engine_size;
 mod soak;
 mod tidy;
 
@@ -16,12 +17,15 @@ enum Command {
     Tidy,
     /// Kill a training run at random moments, fuzz every parser; write a dated record into bench/record
     Soak(soak::SoakArgs),
+    /// Build the program without training and data, and refuse one above 8 MB (minutes)
+    EngineSize,
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Tidy => tidy::run(&workspace_root()),
         Command::Soak(args) => soak::run(&workspace_root(), &args),
+        Command::EngineSize => engine_size::run(&workspace_root()),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

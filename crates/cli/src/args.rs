@@ -40,7 +40,9 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[cfg(feature = "train")]
     Quickstart(commands::quickstart::QuickstartArgs),
+    #[cfg(feature = "train")]
     Train(commands::train::TrainArgs),
     Quantize(commands::quantize::QuantizeArgs),
     Export(commands::export::ExportArgs),
@@ -50,6 +52,8 @@ pub enum Command {
     Bench(commands::bench::BenchArgs),
     Plan(commands::plan::PlanArgs),
     Perplexity(commands::perplexity::PerplexityArgs),
+    #[cfg(feature = "train")]
     Tokenizer(commands::tokenizer::TokenizerArgs),
+    #[cfg(feature = "train")]
     Data(commands::data::DataArgs),
 }

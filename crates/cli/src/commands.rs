@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chat;
+#[cfg(feature = "train")]
 pub mod data;
 pub mod export;
 pub mod generate;
@@ -9,8 +10,11 @@ pub mod model;
 pub mod perplexity;
 pub mod plan;
 pub mod quantize;
+#[cfg(feature = "train")]
 pub mod quickstart;
+#[cfg(feature = "train")]
 pub mod tokenizer;
+#[cfg(feature = "train")]
 pub mod train;
 
 use crate::args::Command;
@@ -23,7 +27,9 @@ use crate::settings::Settings;
 /// What the command met, with its exit code.
 pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
     match command {
+        #[cfg(feature = "train")]
         Command::Quickstart(args) => quickstart::run(&args, settings),
+        #[cfg(feature = "train")]
         Command::Train(args) => train::run(&args, settings),
         Command::Quantize(args) => quantize::run(&args, settings),
         Command::Export(args) => export::run(&args, settings),
@@ -33,7 +39,9 @@ pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(&args, settings),
         Command::Plan(args) => plan::run(&args, settings),
         Command::Perplexity(args) => perplexity::run(&args, settings),
+        #[cfg(feature = "train")]
         Command::Tokenizer(args) => tokenizer::run(&args, settings),
+        #[cfg(feature = "train")]
         Command::Data(args) => data::run(&args, settings),
     }
 }

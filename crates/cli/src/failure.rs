@@ -116,6 +116,7 @@ impl Failure {
     }
 
     /// Whether a disk had no room.
+    #[cfg(feature = "train")]
     pub fn is_full_disk(&self) -> bool {
         io_kind(&self.error).is_some_and(is_full_disk)
     }

@@ -7,9 +7,11 @@ mod commands;
 mod failure;
 mod interrupt;
 mod output;
+#[cfg(feature = "train")]
 mod report;
 mod settings;
 mod stats;
+#[cfg(feature = "train")]
 mod vocabulary;
 
 use std::process::ExitCode;
