@@ -7,6 +7,9 @@ pub enum MeasureError {
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] shakti_engine::EngineError),
+    /// A matrix cannot be made.
+    #[error(transparent)]
+    Block(#[from] shakti_kernels::blocks::BlockError),
     /// The other program could not be started.
     #[error("cannot run `{command}`")]
     Start {

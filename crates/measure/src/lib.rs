@@ -2,7 +2,7 @@
 //!
 //! [`Speedometer`] times prefill and decode of one cell (prompt, tokens, depth, batch); a [`Meter`] adds CPU time and,
 //! where the system has a counter, energy; [`Peer`] runs another program in the same rounds; [`Spread`] is what is said of
-//! repeated measurements. [`Load::predict`] is the cost model, for the [`Limits`] of this machine or of a [`Device`]. Nothing here prints.
+//! repeated measurements. [`Load`] is the cost model: by the [`Limits`] of a data sheet ([`Device`]) or by [`LayerTime`]s of this machine. Nothing here prints.
 
 mod devices;
 mod energy;
@@ -17,9 +17,9 @@ mod spread;
 pub use devices::Device;
 pub use energy::{EnergyCounter, POWERCAP};
 pub use error::MeasureError;
-pub use limits::Limits;
+pub use limits::{Limits, reading_rate};
 pub use machine::{Machine, cpu_seconds, memory_bytes, peak_memory_bytes, processor};
-pub use peer::{Peer, PeerRates, find_number, run_for_json};
-pub use predict::{Load, Prediction};
+pub use peer::{Peer, PeerRates, find_number, llama_bench_rate, run_for_json};
+pub use predict::{LayerTime, Load, Prediction};
 pub use speed::{Cell, Meter, Speedometer, Usage, random_ids};
-pub use spread::{Spread, seconds};
+pub use spread::{Spread, geometric_mean, seconds};

@@ -12,6 +12,9 @@ const MAIN_MEMORY: usize = 256 << 20;
 /// Rows, output and input features of the products that are timed: a feed-forward layer of a small model.
 const PRODUCT: [usize; 3] = [256, 2560, 640];
 
+/// Input features of a matrix that is only read: whole blocks in every format.
+const WIDE: usize = 1024;
+
 /// Limits of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
@@ -31,18 +34,10 @@ impl Limits {
     /// Memory is short.
     pub fn measure(cpu: &Cpu) -> Result<Self, BlockError> {
         Ok(Self {
-            bytes_per_s: reading(cpu, MAIN_MEMORY)?,
+            bytes_per_s: reading_rate(cpu, DType::Q8_0, MAIN_MEMORY)?,
             int8_per_s: product(cpu, DType::Q8_0)?,
             f32_per_s: product(cpu, DType::F32)?,
         })
-    }
-
-    /// The same, with the bandwidth measured again for a working set of `bytes`; caches hold small ones.
-    ///
-    /// # Errors
-    /// Memory is short.
-    pub fn reading(self, cpu: &Cpu, bytes: usize) -> Result<Self, BlockError> {
-        Ok(Self { bytes_per_s: reading(cpu, bytes.min(MAIN_MEMORY))?, ..self })
     }
 }
 
@@ -58,11 +53,15 @@ fn best(mut call: impl FnMut()) -> f64 {
     shortest
 }
 
-/// The rate at which a product with one row reads its weights, which is what decoding does all the time.
-fn reading(cpu: &Cpu, bytes: usize) -> Result<f64, BlockError> {
-    let inputs = PRODUCT[2];
-    let outputs = (bytes / DType::Q8_0.row_bytes(inputs)?).max(1);
-    let weight = zeros(DType::Q8_0, outputs, inputs)?;
+/// Bytes per second at which a product with one row reads a matrix of `bytes`, which is what decoding does all the time.
+/// Caches hold small ones; ones larger than a quarter of a gigabyte are read as fast as that.
+///
+/// # Errors
+/// Memory is short.
+pub fn reading_rate(cpu: &Cpu, dtype: DType, bytes: usize) -> Result<f64, BlockError> {
+    let inputs = WIDE;
+    let outputs = (bytes.min(MAIN_MEMORY) / dtype.row_bytes(inputs)?).max(1);
+    let weight = zeros(dtype, outputs, inputs)?;
     let (x, mut y) = (vec![1.0; inputs], vec![0.0; outputs]);
     let taken = best(|| cpu.matmul_packed(&mut y, &x, &weight));
     Ok(weight.num_bytes() as f64 / taken)
@@ -87,8 +86,11 @@ mod tests {
     #[test]
     fn limits_are_those_of_a_computer() {
         let cpu = Cpu::detect(Some(1)).expect("a CPU");
-        let limits = Limits::measure(&cpu).expect("memory").reading(&cpu, 8 << 20).expect("memory");
-        assert!((1e8..1e13).contains(&limits.bytes_per_s), "{limits:?}");
+        let limits = Limits::measure(&cpu).expect("memory");
+        let cached = reading_rate(&cpu, DType::Q4_K, 4 << 20).expect("memory");
+        for rate in [limits.bytes_per_s, cached] {
+            assert!((1e8..1e13).contains(&rate), "{limits:?}, {cached}");
+        }
         for rate in [limits.int8_per_s, limits.f32_per_s] {
             assert!((1e7..1e15).contains(&rate), "{limits:?}");
         }

@@ -123,7 +123,7 @@ fn collect(value: &Value, key: &str, found: &mut Vec<f64>) {
 }
 
 /// `avg_ts` of the test of llama-bench that has exactly these prompt and generated tokens.
-fn llama_bench_rate(values: &[Value], (prompt, generated): (usize, usize)) -> Option<f64> {
+pub fn llama_bench_rate(values: &[Value], (prompt, generated): (usize, usize)) -> Option<f64> {
     let tests = values.iter().flat_map(|value| match value {
         Value::Array(items) => items.as_slice(),
         other => std::slice::from_ref(other),

@@ -33,6 +33,12 @@ impl Spread {
     }
 }
 
+/// Geometric mean of positive values; `None` if there are none.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let sum: f64 = values.iter().map(|value| value.ln()).sum();
+    (!values.is_empty()).then(|| (sum / values.len() as f64).exp())
+}
+
 /// Seconds that `work` took.
 pub fn seconds(work: impl FnOnce()) -> f64 {
     let start = Instant::now();
@@ -49,5 +55,12 @@ mod tests {
         let spread = Spread::of(&[3.0, 1.0, 10.0]);
         assert_eq!((spread.median, spread.range()), (3.0, [1.0, 10.0]));
         assert_eq!(Spread::of(&[1.0, 2.0]).median, 1.5);
+    }
+
+    #[test]
+    fn the_geometric_mean_takes_a_half_and_a_double_as_one() {
+        let mean = geometric_mean(&[0.5, 2.0, 1.0]).expect("a mean");
+        assert!((mean - 1.0).abs() < 1e-12, "{mean}");
+        assert_eq!(geometric_mean(&[]), None);
     }
 }

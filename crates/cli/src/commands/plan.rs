@@ -1,17 +1,13 @@
 //! `shakti plan`: what a model should do on a device, per format, from the cost model.
 
-use std::borrow::Cow;
+mod here;
+
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use shakti_engine::Network;
-use shakti_kernels::Cpu;
-use shakti_kernels::blocks::DType;
-use shakti_measure::{Cell, Device, Limits, Load, Meter, Prediction, Speedometer, Spread};
-use shakti_model::{ParamSpec, TensorData, TensorSource};
-use shakti_quant::{FileType, TensorPlan, plan};
+use shakti_measure::{Device, Limits, Load, Prediction};
+use shakti_quant::FileType;
 
 use crate::commands::model::{FormatSize, format_sizes, open_config};
 use crate::failure::Failure;
@@ -19,9 +15,11 @@ use crate::settings::Settings;
 
 /// Predict file size, memory and speed of a model per format, on a device or on this machine
 ///
-/// Decoding reads weights and cache once a token, a prompt multiplies through all layers: predictions follow from bytes
-/// and operations per second alone, without overheads, so they are too high. For a named device these are figures of its
-/// data sheet. For this machine they are measured briefly, and each format is then run for comparison, with weights of
+/// For a named device, predictions follow from bytes and operations per second of its data sheet: decoding reads weights
+/// and cache once a token, a prompt multiplies through all layers; without overheads, so they are too high.
+///
+/// For this machine, one layer of each kind is timed and counted as often as it occurs, and reading all weights comes on
+/// top, at the rate measured for as many bytes of each format. Each format is then run for comparison, with weights of
 /// zero.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  shakti plan shakti-100m --device raspberry-pi-5")]
@@ -52,9 +50,6 @@ pub struct PlanArgs {
     predict_only: bool,
 }
 
-/// Rounds of a comparison, after one that does not count.
-const ROUNDS: usize = 3;
-
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
@@ -65,6 +60,9 @@ struct Report {
     prompt: usize,
     #[serde(rename = "gen")]
     generate: usize,
+    /// Predictions are those of a data sheet.
+    #[serde(skip)]
+    is_device: bool,
     formats: Vec<FormatPlan>,
 }
 
@@ -106,18 +104,9 @@ pub fn run(args: &PlanArgs, settings: &Settings) -> Result<(), Failure> {
     }
     let target = args.target()?;
     let cpu = settings.cpu();
-    let rates = match target.limits {
-        Some(limits) => limits,
-        None => Limits::measure(&cpu)?,
-    };
     let mut formats = Vec::new();
     for size in format_sizes(&config)? {
         settings.output.progress(format!("{} in {}", args.model, size.format));
-        let limits = match target.limits {
-            Some(limits) => limits,
-            // What fits a cache is read faster.
-            None => rates.reading(&cpu, size.bytes_per_token as usize)?,
-        };
         let load = Load {
             config: &config,
             weight_bytes: size.file_bytes,
@@ -126,17 +115,17 @@ pub fn run(args: &PlanArgs, settings: &Settings) -> Result<(), Failure> {
             prompt,
             generate,
         };
-        let mut format = FormatPlan::new(&size, &load, &limits, target.ram_bytes);
-        // Half of the memory: the rest is other programs'.
-        let is_small = target.ram_bytes.is_some_and(|ram| format.resident_bytes < ram / 2);
-        if target.limits.is_none() && is_small && !args.predict_only {
-            format.compare(&cpu, &load)?;
-        }
-        formats.push(format);
+        let format = match &target.limits {
+            Some(limits) => FormatPlan::of_device(&size, &load, limits),
+            None => here::plan_format(&cpu, &size, &load, !args.predict_only)?,
+        };
+        formats.push(format.on(target.ram_bytes));
     }
     settings.output.progress("");
-    let (device, source, ram_bytes) = (target.name, target.source, target.ram_bytes);
-    let report = Report { model: args.model.clone(), device, source, ram_bytes, prompt, generate, formats };
+    let (device, source, ram_bytes, is_device) =
+        (target.name, target.source, target.ram_bytes, target.limits.is_some());
+    let report =
+        Report { model: args.model.clone(), device, source, ram_bytes, prompt, generate, is_device, formats };
     Ok(settings.output.result(&report, report.text())?)
 }
 
@@ -157,7 +146,7 @@ impl PlanArgs {
         let Some(name) = &self.device else {
             let machine = shakti_measure::Machine::here();
             let source = format!(
-                "measured: products that read each format's bytes, products of int8 and f32; {}",
+                "measured: one layer of each kind, and how fast all weights of a format are read; {}",
                 machine.os
             );
             let ram_bytes = shakti_measure::memory_bytes();
@@ -179,16 +168,21 @@ impl PlanArgs {
 }
 
 impl FormatPlan {
-    fn new(size: &FormatSize, load: &Load<'_>, limits: &Limits, ram_bytes: Option<u64>) -> Self {
+    fn of_device(size: &FormatSize, load: &Load<'_>, limits: &Limits) -> Self {
+        let operations = if load.is_int8 { limits.int8_per_s } else { limits.f32_per_s };
+        Self::new(size, load.predict(limits), [limits.bytes_per_s, operations])
+    }
+
+    fn new(size: &FormatSize, prediction: Prediction, [bytes_per_s, operations_per_s]: [f64; 2]) -> Self {
         let Prediction { resident_bytes, decode_tokens_per_s, prefill_tokens_per_s, first_token_s } =
-            load.predict(limits);
+            prediction;
         Self {
             format: size.format,
             file_bytes: size.file_bytes,
             resident_bytes,
-            fits: ram_bytes.map(|ram| resident_bytes <= ram),
-            bandwidth_bytes_per_s: limits.bytes_per_s,
-            operations_per_s: if load.is_int8 { limits.int8_per_s } else { limits.f32_per_s },
+            fits: None,
+            bandwidth_bytes_per_s: bytes_per_s,
+            operations_per_s,
             prefill_tokens_per_s,
             decode_tokens_per_s,
             first_token_s,
@@ -198,41 +192,9 @@ impl FormatPlan {
         }
     }
 
-    /// Runs the format on this machine. Products take the same time whatever the numbers, so zeros do.
-    fn compare(&mut self, cpu: &Arc<Cpu>, load: &Load<'_>) -> Result<(), Failure> {
-        let plan = plan(load.config, self.format.parse()?, None);
-        let network = Arc::new(Network::load(load.config.clone(), &Zeros { plan: &plan }, cpu.clone())?);
-        let meter = Meter::default();
-        // The prompt from an empty cache, the answer after it.
-        let cell = |depth| Cell { prompt: load.prompt, generate: load.generate, depth, batch: 1 };
-        let mut first = Speedometer::new(&network, cell(0));
-        let mut then = Speedometer::new(&network, cell(load.prompt));
-        let (mut prefill, mut decode) = (Vec::new(), Vec::new());
-        for round in 0..=ROUNDS {
-            let seconds = (first.prefill(&meter)?.seconds, then.decode(&meter)?.seconds);
-            if round > 0 {
-                prefill.push(seconds.0);
-                decode.push(seconds.1);
-            }
-        }
-        let (prefill, decode) = (Spread::of(&prefill).median, Spread::of(&decode).median);
-        self.measured_prefill_tokens_per_s = Some(load.prompt as f64 / prefill);
-        self.measured_decode_tokens_per_s = Some(load.generate as f64 / decode);
-        self.measured_first_token_s = Some(prefill);
-        Ok(())
-    }
-}
-
-/// Weights of zero in the formats of a plan.
-struct Zeros<'a> {
-    plan: &'a [TensorPlan],
-}
-
-impl TensorSource for Zeros<'_> {
-    fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>> {
-        let tensor = self.plan.iter().find(|tensor| tensor.spec.name == spec.name);
-        let (dtype, bytes) = tensor.map_or((DType::F32, 0), |tensor| (tensor.dtype, tensor.bytes));
-        Ok(TensorData { dtype, bytes: Cow::Owned(vec![0; bytes]) })
+    /// Whether it fits a memory.
+    fn on(self, ram_bytes: Option<u64>) -> Self {
+        Self { fits: ram_bytes.map(|ram| self.resident_bytes <= ram), ..self }
     }
 }
 
@@ -241,8 +203,9 @@ impl Report {
         let ram = self.ram_bytes.map_or_else(String::new, |ram| format!(", {:.1} GB", ram as f64 / 1e9));
         let is_measured = self.formats.iter().any(|format| format.measured_decode_tokens_per_s.is_some());
         let brackets = if is_measured { ", and in brackets what was measured" } else { "" };
+        let overheads = if self.is_device { " without overheads" } else { "" };
         let mut text = format!(
-            "{} on {}{ram}\n{}\nprompt {} tokens, answer {}; predictions without overheads{brackets}\n\n\
+            "{} on {}{ram}\n{}\nprompt {} tokens, answer {}; predictions{overheads}{brackets}\n\n\
              format      file MB  resident MB          prefill tokens/s           decode tokens/s       first token, ms\n",
             self.model, self.device, self.source, self.prompt, self.generate
         );
