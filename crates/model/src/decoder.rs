@@ -181,13 +181,13 @@ impl Decoder {
         linear::forward(compute, &weights.lm_head, hidden, self.config.hidden_size)
     }
 
-    fn embed(&self, compute: Compute<'_>, weights: &Weights<'_>, tokens: &[u32]) -> Buffer {
+    pub(crate) fn embed(&self, compute: Compute<'_>, weights: &Weights<'_>, tokens: &[u32]) -> Buffer {
         let mut x = compute.cpu.buffers.take(tokens.len() * self.config.hidden_size);
         weights.embed.embed(compute.cpu, &mut x, tokens);
         x
     }
 
-    fn angles(&self, rows: &[Range<usize>], starts: impl Iterator<Item = usize>) -> RopeAngles {
+    pub(crate) fn angles(&self, rows: &[Range<usize>], starts: impl Iterator<Item = usize>) -> RopeAngles {
         let positions: Vec<i64> = rows
             .iter()
             .zip(starts)
@@ -196,7 +196,7 @@ impl Decoder {
         RopeAngles::new(self.config.head_dim, self.config.rope_theta, &positions)
     }
 
-    fn check(&self, batch: Batch<'_>) -> Result<(), ModelError> {
+    pub(crate) fn check(&self, batch: Batch<'_>) -> Result<(), ModelError> {
         let vocab_size = self.config.vocab_size;
         if let Some(index) = batch.tokens.iter().position(|id| *id as usize >= vocab_size) {
             return Err(ModelError::TokenId { id: batch.tokens[index], index, vocab_size });

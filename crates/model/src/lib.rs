@@ -10,6 +10,7 @@ mod layers;
 mod loss;
 mod params;
 mod rng;
+mod stepwise;
 mod weights;
 
 pub use config::{BlockSparse, LayerType, ModelConfig, NormType, PRESETS, ParamSpec, preset};

@@ -8,6 +8,7 @@ use shakti_kernels::Cpu;
 use shakti_kernels::blocks::{self, BlockError, DType};
 use shakti_model::{ParamSpec, TensorData, TensorSource};
 
+use crate::sequential::Calibration;
 use crate::{Importance, QuantError, TensorPlan};
 
 /// How tensors are quantized.
@@ -18,6 +19,9 @@ pub struct Options<'a> {
     /// Measured importance of input features: scales are searched for the least weighted error then, where a
     /// tensor has no importance for the least plain one. `None`: the reference quantizers, byte for byte.
     pub importance: Option<&'a Importance>,
+    /// A text to calibrate on, layer after layer: linear weights are then rounded with compensation for the least error of
+    /// what they compute, and importance is not asked.
+    pub calibration: Option<&'a Calibration>,
 }
 
 /// What became of one tensor.
@@ -27,16 +31,16 @@ pub struct TensorReport {
     pub plan: TensorPlan,
     /// Normalised mean squared error: sum of squared differences over sum of squares.
     pub nmse: f64,
-    /// The same with each term weighted by the importance of its input feature: expected squared error of the layer's
-    /// output over its expected square. `None` without calibration.
+    /// Expected squared error of the layer's output over its expected square, on the calibration text: after
+    /// compensation with the whole second moment of the inputs, else with its diagonal, the importance. `None` without.
     pub weighted: Option<f64>,
 }
 
 /// A model quantized in memory: a source of tensors for the engine and for the exporter alike, so that what is
 /// measured in memory is what the file holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct QuantizedModel {
-    tensors: HashMap<String, (DType, Vec<u8>)>,
+    pub(crate) tensors: HashMap<String, (DType, Vec<u8>)>,
     /// One entry a tensor, in state-dict order.
     pub reports: Vec<TensorReport>,
 }
@@ -54,6 +58,9 @@ impl QuantizedModel {
         options: Options<'_>,
         mut on_tensor: impl FnMut(&TensorReport),
     ) -> Result<Self, QuantError> {
+        if let Some(calibration) = options.calibration {
+            return crate::calibrated::quantize_model(cpu, source, plan, (options, calibration), on_tensor);
+        }
         let mut model = Self { tensors: HashMap::new(), reports: Vec::new() };
         for tensor in plan {
             let made = quantize(cpu, source, tensor, options)?;
@@ -82,8 +89,8 @@ impl TensorSource for QuantizedModel {
 
 /// The bytes of one tensor and their errors.
 pub(crate) struct Conversion {
-    bytes: Vec<u8>,
-    nmse: f64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) nmse: f64,
     /// Equals `nmse` where there is no importance.
     pub(crate) weighted: f64,
 }

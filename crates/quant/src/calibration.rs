@@ -15,7 +15,7 @@ use shakti_model::{InputObserver, Layout};
 use crate::QuantError;
 
 /// Mean squares of the input features of every linear weight.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Importance {
     by_name: HashMap<String, Vec<f32>>,
     tokens: usize,

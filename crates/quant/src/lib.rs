@@ -7,9 +7,13 @@
 
 mod blocks;
 mod budget;
+mod calibrated;
 mod calibration;
+mod compensate;
 mod error;
+mod factor;
 mod plan;
+mod sequential;
 #[cfg(test)]
 mod tests;
 
@@ -18,3 +22,4 @@ pub use budget::plan_for_size;
 pub use calibration::Importance;
 pub use error::QuantError;
 pub use plan::{FileType, TensorPlan, plan, total_bytes};
+pub use sequential::Calibration;

@@ -202,3 +202,41 @@ fn a_plan_for_a_size_keeps_it_and_more_bytes_are_never_worse() {
     assert_eq!(kind(&fixed, "model.embed_tokens.weight"), Some(DType::F16));
     assert_eq!(FileType::most_like(&uniform).name(), "q5_0");
 }
+
+#[test]
+fn a_calibrated_model_is_far_nearer_to_the_original_and_the_same_for_any_threads() {
+    let (mut config, _, _) = calibrated();
+    (config.num_hidden_layers, config.num_kv_heads) = (2, vec![2; 2]);
+    config.layer_types = vec![config.layer_types[0]; 2];
+    let params = Parameters::init(&config, Arc::new(Layout::new(&config)), 5);
+    let text = |seed: usize| -> Vec<u32> { (0..1500).map(|i| ((i * i + i / seed) % 97) as u32).collect() };
+    let (ids, held_out) = (text(7), text(11));
+    let window = shakti_engine::ScoredWindow { ids: &held_out[..512], scored_from: 1 };
+    for kind in ["q4_0", "q4_k_m"] {
+        let plan = plan(&config, kind.parse().unwrap(), None);
+        let calibration = Calibration::new(&config, &ids).unwrap();
+        let made = |threads: usize, calibration| {
+            let cpu = Arc::new(Cpu::detect(Some(threads)).unwrap());
+            let options = Options { calibration, ..Options::default() };
+            let mut names = Vec::new();
+            let model = QuantizedModel::new(&cpu, &params, &plan, options, |tensor| {
+                names.push(tensor.plan.spec.name.clone());
+            });
+            let model = model.unwrap();
+            assert_eq!((names.len(), model.reports.len()), (plan.len(), plan.len()));
+            assert!(model.reports.iter().zip(&plan).all(|(report, tensor)| report.plan == *tensor));
+            let network =
+                |source: &dyn TensorSource| Network::load(config.clone(), source, cpu.clone()).unwrap();
+            let divergence = network(&model).divergences(&network(&params), &[window]).unwrap()[0];
+            let bytes: Vec<u8> = plan
+                .iter()
+                .flat_map(|tensor| model.tensor(&tensor.spec).unwrap().bytes.into_owned())
+                .collect();
+            (divergence, bytes)
+        };
+        let ((plain, _), (found, bytes)) = (made(2, None), made(2, Some(&calibration)));
+        assert!(found < 0.7 * plain, "{kind}: {found} against {plain}");
+        assert!(bytes == made(1, Some(&calibration)).1, "{kind}");
+    }
+    assert!(matches!(Calibration::new(&config, &[1]), Err(QuantError::NoCalibration { tokens: 1 })));
+}

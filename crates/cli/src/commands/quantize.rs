@@ -14,11 +14,13 @@ use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
 use shakti_model::{ModelConfig, ParamSpec};
 use shakti_quant::{
-    FileType, Importance, Options, QuantizedModel, TensorPlan, TensorReport, plan, plan_for_size, total_bytes,
+    Calibration, FileType, Importance, Options, QuantizedModel, TensorPlan, TensorReport, plan,
+    plan_for_size, total_bytes,
 };
 use shakti_tokenizer::Tokenizer;
 
 use crate::failure::{Failure, FailureExt};
+use crate::output::Output;
 use crate::settings::Settings;
 
 /// Write a model as a quantized GGUF file that llama.cpp reads too
@@ -47,7 +49,8 @@ pub struct QuantizeArgs {
     /// MiB or GiB
     #[arg(long, value_name = "SIZE", value_parser = file_size)]
     max_size: Option<u64>,
-    /// Text of the domain to measure which inputs matter; scales are searched for the least error on them
+    /// Text of the domain to calibrate on: rounding errors are compensated for the least error of what the layers compute
+    /// on it
     #[arg(long, value_name = "FILE")]
     calib: Option<PathBuf>,
     /// Type of the embedding table and the output head [default: q6_k, or TYPE if that is larger]
@@ -127,23 +130,31 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
         let why = format!("{}: {} tokens, expected at least 2 to measure", path.display(), sample.len());
         return Err(Failure::bad_input(why));
     }
-    let importance = match (calibration, &args.calib) {
+    let calibration = match (calibration, &args.calib) {
         (Some(text), Some(path)) => {
             let ids = original.encode_text(&text);
-            let importance = Importance::collect(original.network(), &ids).context(path.display())?;
+            let calibration = Calibration::new(source.config(), &ids).context(path.display())?;
             if ids.len() < FEW_TOKENS {
                 settings.output.warn(format!(
-                    "{}: {} tokens tell little of which inputs matter; {FEW_TOKENS} or more are better",
+                    "{}: {} tokens tell little of what the layers see; {FEW_TOKENS} or more are better",
                     path.display(),
                     ids.len()
                 ));
             }
-            Some(importance)
+            Some((calibration, ids))
         }
         _ => None,
     };
-    let options = Options { allow_requantize: args.allow_requantize, importance: importance.as_ref() };
-    let request = Request { target, embedding, options };
+    // Types are chosen before anything is calibrated, by the importance of inputs alone.
+    let importance = match (&calibration, target) {
+        (Some((_, ids)), Target::Size(_)) => Some(Importance::collect(original.network(), ids)?),
+        _ => None,
+    };
+    let calibration = calibration.as_ref().map(|(calibration, _)| calibration);
+    let options =
+        Options { allow_requantize: args.allow_requantize, importance: importance.as_ref(), calibration };
+    let progress = Some(settings.output);
+    let request = Request { target, embedding, options, progress };
     let made = write_gguf(&cpu, &source, &request, (&args.out, overwrite))?;
     let quality = Quality::measure(&original, &Model::open(&args.out, cpu.clone())?, &sample)?;
     for warning in &made.export.warnings {
@@ -159,7 +170,7 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
         before: quality.before,
         after: quality.after,
         kl_divergence: quality.kl_divergence,
-        calibration_tokens: importance.as_ref().map(Importance::tokens),
+        calibration_tokens: calibration.map(Calibration::tokens),
         warnings: made.export.warnings.clone(),
     };
     settings.output.result(&report, text(&report))?;
@@ -184,12 +195,14 @@ pub struct Request<'a> {
     /// Another type for the embedding table and the head.
     embedding: Option<DType>,
     options: Options<'a>,
+    /// Where to say how far it is.
+    progress: Option<Output>,
 }
 
 impl Request<'_> {
     /// A named recipe, nothing special.
     pub fn of_type(kind: FileType) -> Self {
-        Self { target: Target::Type(kind), embedding: None, options: Options::default() }
+        Self { target: Target::Type(kind), embedding: None, options: Options::default(), progress: None }
     }
 }
 
@@ -248,7 +261,16 @@ pub fn write_gguf(
         source.path().file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     let frame = Frame { config, name: &name, tokenizer };
     let (plan, file_type) = choose_types(cpu, source, request, &frame)?;
-    let model = QuantizedModel::new(cpu, source, &plan, request.options, |_| {})?;
+    let mut done = 0;
+    let model = QuantizedModel::new(cpu, source, &plan, request.options, |tensor| {
+        done += 1;
+        if let Some(output) = request.progress {
+            output.progress(format!("{done} of {} tensors: {}", plan.len(), tensor.plan.spec.name));
+        }
+    })?;
+    if let Some(output) = request.progress {
+        output.progress("");
+    }
     let export = frame.with(&plan, file_type, |export| export.write(out, overwrite, &model))?;
     Ok(Made { export, tensors: model.reports })
 }

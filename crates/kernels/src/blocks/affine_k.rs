@@ -75,9 +75,14 @@ pub(crate) fn six_bits(block: &[u8]) -> ([u8; 8], [u8; 8]) {
     (scales, mins)
 }
 
+/// The f16 over all scales and that over all minima.
+pub(super) fn super_scales(block: &[u8]) -> (f32, f32) {
+    (f16_value(read_u16(block, 0)), f16_value(read_u16(block, 2)))
+}
+
 /// Values of a block from its head and its integers: `d * scale * q - dmin * min`.
 pub(super) fn dequantize(block: &[u8], q: &[u8; 256], out: &mut [f32; 256]) {
-    let (d, dmin) = (f16_value(read_u16(block, 0)), f16_value(read_u16(block, 2)));
+    let (d, dmin) = super_scales(block);
     let (scales, mins) = six_bits(block);
     for (s, (out, q)) in out.as_chunks_mut::<32>().0.iter_mut().zip(q.as_chunks::<32>().0).enumerate() {
         let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));

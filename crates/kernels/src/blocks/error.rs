@@ -26,6 +26,12 @@ pub enum BlockError {
         /// Values in the row.
         len: usize,
     },
+    /// Only the formats of integers have scales.
+    #[error("{dtype} has no integers and no scales")]
+    NoGrid {
+        /// The format.
+        dtype: DType,
+    },
     /// The size in bytes does not fit the address space.
     #[error("{rows} rows of {cols} values are more bytes than this machine can address")]
     TooLarge {

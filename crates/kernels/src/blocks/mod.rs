@@ -7,6 +7,7 @@
 mod affine_k;
 mod dtype;
 mod error;
+mod grid;
 mod nibbles;
 pub(crate) mod q4_0;
 pub(crate) mod q4_1;
@@ -25,6 +26,7 @@ mod weighted;
 pub(crate) use affine_k::six_bits;
 pub use dtype::DType;
 pub use error::BlockError;
+pub use grid::{Grid, MAX_BLOCK_LEN, read_integers, replace_integers};
 pub use weighted::quantize_row_weighted;
 
 /// Quantizes a row `x` into `out`, which must have exactly `dtype.row_bytes(x.len())` bytes.

@@ -24,6 +24,11 @@ pub(super) fn store(block: &mut [u8; BYTES], d: f32, q: &[u8; LEN]) {
     nibbles::pack(q, &mut block[2..]);
 }
 
+/// Other integers under the same scales.
+pub(super) fn replace_integers(block: &mut [u8; BYTES], q: &[u8; LEN]) {
+    store(block, f16_value(read_u16(block, 0)), q);
+}
+
 /// The 32 integers, 0..16, zero at 8.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
     nibbles::unpack(&block[2..])

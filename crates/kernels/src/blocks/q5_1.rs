@@ -27,6 +27,11 @@ pub(super) fn store(block: &mut [u8; BYTES], (d, m): (f32, f32), q: &[u8; LEN]) 
     nibbles::pack(q, &mut block[8..]);
 }
 
+/// Other integers under the same scales.
+pub(super) fn replace_integers(block: &mut [u8; BYTES], q: &[u8; LEN]) {
+    store(block, (f16_value(read_u16(block, 0)), f16_value(read_u16(block, 2))), q);
+}
+
 /// The 32 integers, 0..32.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
     nibbles::unpack_five(&block[4..8], &block[8..])

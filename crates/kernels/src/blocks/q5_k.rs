@@ -28,6 +28,12 @@ pub(super) fn store(block: &mut [u8; BYTES], fitted: &AffineBlock) {
     nibbles::pack_256(&fitted.q, &mut block[48..]);
 }
 
+/// Other integers under the same scales.
+pub(super) fn replace_integers(block: &mut [u8; BYTES], q: &[u8; LEN]) {
+    let head = *block.first_chunk().expect("a block is longer than its head");
+    store(block, &AffineBlock { head, q: *q });
+}
+
 /// The 256 integers, 0..32.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
     let mut q = nibbles::unpack_256(&block[48..]);

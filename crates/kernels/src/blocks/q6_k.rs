@@ -63,6 +63,13 @@ pub(super) fn store(block: &mut [u8; BYTES], d: f32, groups: &[(i8, [u8; 16]); 1
     }
 }
 
+/// Other integers under the same scales.
+pub(super) fn replace_integers(block: &mut [u8; BYTES], q: &[u8; LEN]) {
+    let scales = scales(block);
+    let groups = std::array::from_fn(|s| (scales[s], q.as_chunks::<16>().0[s]));
+    store(block, f16_value(super_scale(block)), &groups);
+}
+
 /// The 256 integers, 0..64, zero at 32.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [u8; LEN] {
     let mut q = [0; LEN];

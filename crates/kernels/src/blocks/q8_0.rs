@@ -28,6 +28,13 @@ pub(super) fn store(block: &mut [u8; BYTES], d: f32, q: &[i8; LEN]) {
     }
 }
 
+/// Other integers, each with 127 added, under the same scales.
+pub(super) fn replace_integers(block: &mut [u8; BYTES], q: &[u8; LEN]) {
+    for (byte, q) in block[2..].iter_mut().zip(q) {
+        *byte = q.wrapping_sub(127);
+    }
+}
+
 /// The 32 integers.
 pub(crate) fn integers(block: &[u8; BYTES]) -> [i8; LEN] {
     std::array::from_fn(|i| block[2 + i] as i8)

@@ -9,9 +9,9 @@ fn as_f16(v: f32) -> f32 {
 }
 
 /// The searched scale as stored, and the integers under it.
-fn symmetric(values: &Weighted<'_, 32>, bounds: (i32, i32)) -> (f32, [i8; 32]) {
+fn symmetric(values: &Weighted<'_, 32>, bounds: (f32, f32)) -> (f32, [i8; 32]) {
     let d = as_f16(fit::symmetric(values, bounds, as_f16));
-    (d, fit::round(values.x, reciprocal_or_zero(d), bounds))
+    (d, fit::round(values.x, (reciprocal_or_zero(d), 0.0), bounds).map(|q| q as i8))
 }
 
 fn unsigned(q: [i8; 32], zero: i8) -> [u8; 32] {
@@ -19,33 +19,34 @@ fn unsigned(q: [i8; 32], zero: i8) -> [u8; 32] {
 }
 
 pub(super) fn q8_0(values: &Weighted<'_, 32>, block: &mut [u8; q8_0::BYTES]) {
-    let (d, q) = symmetric(values, (-127, 127));
+    let (d, q) = symmetric(values, (-127.0, 127.0));
     q8_0::store(block, d, &q);
 }
 
 pub(super) fn q5_0(values: &Weighted<'_, 32>, block: &mut [u8; q5_0::BYTES]) {
-    let (d, q) = symmetric(values, (-16, 15));
+    let (d, q) = symmetric(values, (-16.0, 15.0));
     q5_0::store(block, d, &unsigned(q, 16));
 }
 
 pub(super) fn q4_0(values: &Weighted<'_, 32>, block: &mut [u8; q4_0::BYTES]) {
-    let (d, q) = symmetric(values, (-8, 7));
+    let (d, q) = symmetric(values, (-8.0, 7.0));
     q4_0::store(block, d, &unsigned(q, 8));
 }
 
 /// The searched scale and minimum as stored, and the integers under them.
-fn affine(values: &Weighted<'_, 32>, levels: i32) -> ((f32, f32), [u8; 32]) {
+fn affine(values: &Weighted<'_, 32>, levels: f32) -> ((f32, f32), [u8; 32]) {
     let (scale, min) = fit::affine(values, levels, f32::INFINITY);
     let stored = (as_f16(scale), as_f16(min));
-    (stored, fit::round_affine(values.x, stored, levels))
+    let q = fit::round(values.x, (reciprocal_or_zero(stored.0), stored.1), (0.0, levels));
+    (stored, q.map(|q| q as u8))
 }
 
 pub(super) fn q5_1(values: &Weighted<'_, 32>, block: &mut [u8; q5_1::BYTES]) {
-    let (fit, q) = affine(values, 31);
+    let (fit, q) = affine(values, 31.0);
     q5_1::store(block, fit, &q);
 }
 
 pub(super) fn q4_1(values: &Weighted<'_, 32>, block: &mut [u8; q4_1::BYTES]) {
-    let (fit, q) = affine(values, 15);
+    let (fit, q) = affine(values, 15.0);
     q4_1::store(block, fit, &q);
 }
