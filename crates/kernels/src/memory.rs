@@ -10,7 +10,7 @@ use memmap2::{MmapMut, MmapRaw};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Bytes of a huge page.
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// Address space of a mapping; its pages take memory only when something is written to them.
 const MAPPING: usize = 64 << 20;
 /// Regions start at cache lines.

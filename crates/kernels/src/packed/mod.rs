@@ -16,7 +16,7 @@ use crate::blocks::{BlockError, DType};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::kernel_set::KernelSet;
-use crate::memory::Region;
+use crate::memory::{HUGE_PAGE, Region};
 use layout::LANES;
 
 /// A weight `[rows, cols]` (output, input features) of any format in the layout that the matmul kernels read.
@@ -57,15 +57,24 @@ impl PackedMatrix {
         let region = Region::zeroed(len)?;
         let mut matrix = Self { dtype, rows, cols, panel_bytes, region };
         if row_bytes > 0 {
+            let start = matrix.region.bytes().as_ptr().addr();
             let parts = Disjoint::new(matrix.region.bytes_mut());
-            cpu.pool.run(panels, &|panel| {
-                // SAFETY: each panel is written by the one task of its number.
+            let pack = |panel: usize| {
+                // SAFETY: each panel is written by the one task that has its number.
                 let place = unsafe { parts.part(panel * panel_bytes..(panel + 1) * panel_bytes) };
                 let lanes = panel * LANES..((panel + 1) * LANES).min(rows);
                 let rows = &bytes[lanes.start * row_bytes..lanes.end * row_bytes];
                 // SAFETY: a `KernelSet` can only be obtained after the CPU was found to have its instructions.
                 unsafe { (cpu.kernels.packed.pack)(dtype, rows, row_bytes, place) };
-            });
+            };
+            // The panels that start in one huge page are one task: of two threads that touch a fresh page at the same
+            // time each clears a page of its own, and one of them is thrown away.
+            let first_page = start / HUGE_PAGE;
+            let pages = (start + len - 1) / HUGE_PAGE - first_page + 1;
+            let first_panel = |page: usize| {
+                ((first_page + page) * HUGE_PAGE).saturating_sub(start).div_ceil(panel_bytes).min(panels)
+            };
+            cpu.pool.run(pages, &|page| (first_panel(page)..first_panel(page + 1)).for_each(pack));
         }
         Ok(matrix)
     }

@@ -80,6 +80,22 @@ fn packed_rows_hold_the_stored_values() {
     }
 }
 
+/// Threads share the work by huge pages: every panel is packed wherever their borders fall.
+#[test]
+fn a_matrix_of_several_huge_pages_is_packed_whole() {
+    let (rows, cols) = (1003, 1100);
+    let values = Numbers(10).take(rows * cols);
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    for set in KernelSet::available() {
+        let w = PackedMatrix::pack_with(&Cpu::new(set, 2), DType::F32, [rows, cols], &bytes).unwrap();
+        let mut got = vec![0.0; cols];
+        for (row, want) in values.chunks_exact(cols).enumerate() {
+            w.dequantize_row(row, &mut got);
+            assert_eq!(bits(&got), bits(want), "{}, row {row}", set.name());
+        }
+    }
+}
+
 #[test]
 fn wrong_sizes_are_refused() {
     let error = PackedMatrix::pack(DType::Q4_0, 2, 32, &[0; 35]).unwrap_err();
