@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use shakti_engine::Model;
-use shakti_kernels::{Cpu, KernelSet, KvType};
+use shakti_engine::{LoadOptions, Model};
+use shakti_kernels::{Cpu, KernelSet};
 
 use crate::args::GlobalArgs;
 use crate::failure::Failure;
@@ -49,13 +49,13 @@ impl Settings {
         Arc::new(Cpu::new(self.kernels, self.threads[0]))
     }
 
-    /// Opens a model with these kernels and threads, and caches of that type.
+    /// Opens a model with these kernels and threads.
     ///
     /// # Errors
     /// Names the file and what cannot be used in it.
-    pub fn open_model(&self, path: &Path, kv_type: KvType) -> Result<Arc<Model>, Failure> {
+    pub fn open_model(&self, path: &Path, options: LoadOptions) -> Result<Arc<Model>, Failure> {
         self.check_exists(path)?;
-        Ok(Arc::new(Model::open_with(path, self.cpu(), kv_type)?))
+        Ok(Arc::new(Model::open_with(path, self.cpu(), options)?))
     }
 
     /// Says what a model is where there is none.

@@ -113,7 +113,7 @@ pub fn generate(
     on_piece: &mut dyn FnMut(&str) -> io::Result<ControlFlow<()>>,
 ) -> Result<Generation, EngineError> {
     let mut request = Request::new(model, options, prompt.len(), session.max_seq_len())?;
-    let (mut logits, reused) = session.feed_reusing(prompt)?;
+    let (mut logits, reused) = session.feed_reusing(prompt, request.sampler.top())?;
     request.stats.reused_tokens = reused;
     request.prefilled();
     loop {
@@ -124,7 +124,7 @@ pub fn generate(
             request.stop = Some(StopReason::Cancelled);
             break;
         }
-        logits = session.feed(&[next])?;
+        logits = session.feed_top(&[next], request.sampler.top())?;
     }
     let (generation, rest) = request.finish(session.cache_bytes());
     if !rest.is_empty() {

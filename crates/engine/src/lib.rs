@@ -20,7 +20,7 @@ mod stop;
 pub use chat::{Answer, Chat};
 pub use error::EngineError;
 pub use generate::{GenerateOptions, Generation, GenerationStats, StopReason, generate, generate_batch};
-pub use model::Model;
+pub use model::{LoadOptions, Model};
 pub use network::{Network, ScoredWindow};
 pub use rng::Rng;
 pub use sampler::{Sampler, SamplerOptions, argmax};

@@ -11,6 +11,15 @@ use shakti_tokenizer::{ChatTemplate, Message, Tokenizer};
 use crate::EngineError;
 use crate::network::Network;
 
+/// Choices that change memory and speed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// What keys and values are stored as.
+    pub kv_type: KvType,
+    /// Whether to make the copy of [`Network::with_head_screen`].
+    pub head_screen: bool,
+}
+
 /// A model that can read and write text.
 #[derive(Debug)]
 pub struct Model {
@@ -26,14 +35,14 @@ impl Model {
     /// # Errors
     /// Names the file and the tensor, key or field that cannot be used.
     pub fn open(path: &Path, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
-        Self::open_with(path, cpu, KvType::default())
+        Self::open_with(path, cpu, LoadOptions::default())
     }
 
-    /// [`Model::open`], with keys and values stored as `kv_type`.
+    /// [`Model::open`] with other than the usual choices.
     ///
     /// # Errors
     /// As [`Model::open`].
-    pub fn open_with(path: &Path, cpu: Arc<Cpu>, kv_type: KvType) -> Result<Self, EngineError> {
+    pub fn open_with(path: &Path, cpu: Arc<Cpu>, options: LoadOptions) -> Result<Self, EngineError> {
         let open = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Open {
             path: path.to_path_buf(),
             source,
@@ -41,8 +50,11 @@ impl Model {
         let file = ModelFile::open(path).map_err(|error| open(error.into()))?;
         let tokenizer = file.read_tokenizer().map_err(|error| open(error.into()))?;
         let network = Network::load(file.config().clone(), &file, cpu).map_err(|error| open(error.into()))?;
-        Self::new(Arc::new(network.with_kv_type(kv_type)), Arc::new(tokenizer))
-            .map_err(|error| open(error.into()))
+        let mut network = network.with_kv_type(options.kv_type);
+        if options.head_screen {
+            network = network.with_head_screen().map_err(|error| open(error.into()))?;
+        }
+        Self::new(Arc::new(network), Arc::new(tokenizer)).map_err(|error| open(error.into()))
     }
 
     /// A model from parts in memory; the chat template is the one that came with the vocabulary.

@@ -48,6 +48,21 @@ impl Network {
         Self { kv_type, ..self }
     }
 
+    /// The same network with a 4-bit copy of its output head, which spares most of the head's bytes where only the
+    /// highest scores are looked at (greedy or top-k choice of one sequence's token); the choice stays the same.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn with_head_screen(mut self) -> Result<Self, EngineError> {
+        self.weights.screen_head(&self.cpu)?;
+        Ok(self)
+    }
+
+    /// Bytes of the head's copy, and the share of the head that was read since; `None` without a copy.
+    pub fn head_screen(&self) -> Option<(usize, f64)> {
+        self.weights.head_screen().map(|screen| (screen.num_bytes(), screen.share_read()))
+    }
+
     /// What keys and values are stored as.
     pub fn kv_type(&self) -> KvType {
         self.kv_type

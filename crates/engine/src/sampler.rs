@@ -90,6 +90,16 @@ impl Sampler {
         Ok(Self { options, rng, penalized: Vec::new(), candidates: Vec::new() })
     }
 
+    /// How many of the highest scores decide; `None` if all do.
+    pub fn top(&self) -> Option<usize> {
+        let options = &self.options;
+        match (options.repetition_penalty == 1.0, options.temperature == 0.0, options.top_k) {
+            (false, ..) | (true, false, 0) => None,
+            (true, true, _) => Some(1),
+            (true, false, top_k) => Some(top_k),
+        }
+    }
+
     /// Picks the next token from `logits [V]`; `context` holds the ids that the repetition penalty looks at.
     ///
     /// # Errors

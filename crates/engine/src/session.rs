@@ -73,12 +73,28 @@ impl Session {
         feed_batch(&mut [self], &[ids])
     }
 
-    /// Makes the sequence hold exactly `ids`, keeping the longest beginning it shares with them; returns the scores
-    /// `[V]` of what follows and the number of tokens that were kept.
+    /// [`Session::feed`] for a caller that looks at the `top` highest scores alone, at all if `None`. Others may be
+    /// [`shakti_kernels::NOT_AMONG_TOP`].
     ///
     /// # Errors
     /// As [`Session::feed`].
-    pub fn feed_reusing(&mut self, ids: &[u32]) -> Result<(Vec<f32>, usize), EngineError> {
+    pub fn feed_top(&mut self, ids: &[u32], top: Option<usize>) -> Result<Vec<f32>, EngineError> {
+        let Some(top) = top.filter(|top| *top > 0) else { return self.feed(ids) };
+        let hidden = feed_hidden(&mut [self], &[ids])?;
+        let network = &self.network;
+        Ok(network.decoder.top_logits(network.compute(), &network.weights.weights(), &hidden, top).to_vec())
+    }
+
+    /// Makes the sequence hold exactly `ids`, keeping the longest beginning it shares with them; returns the scores
+    /// `[V]` of what follows, as [`Session::feed_top`] does, and the number of tokens that were kept.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub fn feed_reusing(
+        &mut self,
+        ids: &[u32],
+        top: Option<usize>,
+    ) -> Result<(Vec<f32>, usize), EngineError> {
         let whole = self.tokens.len() == self.position();
         let shared = self.tokens.iter().zip(ids).take_while(|(a, b)| a == b).count();
         // The last token is always fed: its scores are what is asked for.
@@ -87,7 +103,7 @@ impl Session {
             self.reset();
             kept = 0;
         }
-        Ok((self.feed(&ids[kept..])?, kept))
+        Ok((self.feed_top(&ids[kept..], top)?, kept))
     }
 
     /// Forgets the tokens from `position` on.
@@ -137,6 +153,14 @@ impl Session {
 /// # Panics
 /// If the sessions are of different networks, or there is not one list of ids for each.
 pub fn feed_batch(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
+    let hidden = feed_hidden(sessions, ids)?;
+    let Some(first) = sessions.first() else { return Ok(Vec::new()) };
+    let network = &first.network;
+    Ok(network.decoder.logits(network.compute(), &network.weights.weights(), &hidden).to_vec())
+}
+
+/// Appends `ids[i]` to session `i`; returns the normalised hidden states `[S, D]` of each one's last token.
+fn feed_hidden(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
     assert_eq!(sessions.len(), ids.len(), "one list of ids for each session");
     let Some(first) = sessions.first() else { return Ok(Vec::new()) };
     let network = first.network.clone();
@@ -177,7 +201,7 @@ pub fn feed_batch(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f
             last_hidden[index * width..(index + 1) * width].copy_from_slice(last);
         }
     }
-    Ok(network.decoder.logits(compute, &weights, &last_hidden).to_vec())
+    Ok(last_hidden)
 }
 
 /// Which sessions take part in the next forward pass, in order, and with how many tokens each.

@@ -253,12 +253,12 @@ fn a_shared_beginning_is_reused_with_the_same_result() {
     session.feed(&first).expect("room");
     for shared in [300, 299, 250, 10, 0] {
         let ids = [&first[..shared], &other[..]].concat();
-        let (logits, kept) = session.feed_reusing(&ids).expect("room");
+        let (logits, kept) = session.feed_reusing(&ids, None).expect("room");
         assert!(kept <= shared);
         assert_eq!(logits, bounded(&network, 500).feed(&ids).expect("room"), "{shared} shared");
     }
     let again = session.tokens().to_vec();
-    let (_, kept) = session.feed_reusing(&again).expect("room");
+    let (_, kept) = session.feed_reusing(&again, None).expect("room");
     assert_eq!(kept, again.len() - 1, "all but the last token, whose scores are asked for");
 }
 

@@ -39,4 +39,5 @@ pub use ops::norm::{LayerNormGrads, LayerNormOutput};
 pub use ops::optimizer::AdamWStep;
 pub use ops::rope::RopeAngles;
 pub use packed::PackedMatrix;
+pub use packed::screen::{NOT_AMONG_TOP, Screen};
 pub use pool::ThreadPool;

@@ -117,7 +117,10 @@ impl Speedometer {
         meter.measure(|| {
             for _ in 0..self.cell.generate {
                 let ids: Vec<&[u32]> = last.iter().map(std::slice::from_ref).collect();
-                let logits = feed_batch(&mut sessions, &ids)?;
+                let logits = match sessions.as_mut_slice() {
+                    [one] => one.feed_top(ids[0], Some(1))?,
+                    all => feed_batch(all, &ids)?,
+                };
                 let vocabulary = logits.len() / last.len();
                 last = logits.chunks_exact(vocabulary).map(argmax).collect();
             }

@@ -19,7 +19,7 @@ use crate::layers::mlp::{self, MlpTape};
 use crate::layers::norm::{self, NormStats};
 use crate::layers::{Compute, Dropout, linear};
 use crate::params::Parameters;
-use crate::weights::Weights;
+use crate::weights::{Matrix, Weights};
 use crate::{ModelConfig, ModelError};
 
 /// Everything the backward pass needs of one forward pass.
@@ -179,6 +179,26 @@ impl Decoder {
     /// Scores `[n, V]` of normalised hidden states `[n, D]`.
     pub fn logits(&self, compute: Compute<'_>, weights: &Weights<'_>, hidden: &[f32]) -> Buffer {
         linear::forward(compute, &weights.lm_head, hidden, self.config.hidden_size)
+    }
+
+    /// Scores `[V]` of one normalised hidden state `[D]` of which the `top` highest are looked at. Where the head is
+    /// screened the others may be [`shakti_kernels::NOT_AMONG_TOP`]; the highest are the bits of [`Decoder::logits`].
+    ///
+    /// # Panics
+    /// If `top` is 0 or `hidden` is not one row.
+    pub fn top_logits(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        hidden: &[f32],
+        top: usize,
+    ) -> Buffer {
+        let (Some(screen), Matrix::Packed(head)) = (weights.head_screen, &weights.lm_head.matrix) else {
+            return self.logits(compute, weights, hidden);
+        };
+        let mut scores = compute.cpu.buffers.take(head.rows());
+        compute.cpu.matmul_packed_top(&mut scores, hidden, head, screen, top);
+        scores
     }
 
     pub(crate) fn embed(&self, compute: Compute<'_>, weights: &Weights<'_>, tokens: &[u32]) -> Buffer {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use shakti_kernels::blocks::{DType, dequantize_row};
-use shakti_kernels::{Cpu, PackedMatrix};
+use shakti_kernels::{Cpu, PackedMatrix, Screen};
 
 use crate::params::{Parameters, Place};
 use crate::{ModelConfig, ModelError, ParamSpec};
@@ -94,6 +94,7 @@ pub struct Weights<'a> {
     pub(crate) layers: Vec<LayerWeights<'a>>,
     pub(crate) norm: NormWeight<'a>,
     pub(crate) lm_head: LinearWeight<'a>,
+    pub(crate) head_screen: Option<&'a Screen>,
 }
 
 impl<'a> Weights<'a> {
@@ -156,6 +157,7 @@ impl<'a> Weights<'a> {
             layers: layers.collect(),
             norm: norm(&places.norm),
             lm_head: linear(&places.lm_head),
+            head_screen: None,
         }
     }
 }
@@ -194,6 +196,7 @@ impl TensorSource for Parameters {
 pub struct PackedWeights {
     layout: crate::params::Layout,
     tensors: Vec<PackedTensor>,
+    head_screen: Option<Screen>,
 }
 
 enum PackedTensor {
@@ -214,7 +217,25 @@ impl PackedWeights {
             tensor
         };
         let tensors = layout.specs().iter().map(load).collect::<Result<_, _>>()?;
-        Ok(Self { layout, tensors })
+        Ok(Self { layout, tensors, head_screen: None })
+    }
+
+    /// Makes a 4-bit copy of the output head, which tells which of its rows can be among the highest scores, so that the
+    /// others need not be read. Does nothing where that would not save half of the head's bytes.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn screen_head(&mut self, cpu: &Cpu) -> Result<(), ModelError> {
+        let place = &self.layout.places.lm_head;
+        if let (PackedTensor::Matrix(head), None) = (&self.tensors[place.weight], place.bias) {
+            self.head_screen = Screen::new(cpu, head).map_err(|error| ModelError::Source(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// What [`PackedWeights::screen_head`] made.
+    pub fn head_screen(&self) -> Option<&Screen> {
+        self.head_screen.as_ref()
     }
 
     /// The view that a forward pass takes.
@@ -229,7 +250,8 @@ impl PackedWeights {
                 unreachable!("PackedTensor::load stores one-dimensional tensors as vectors")
             }
         };
-        Weights::from_places(&self.layout.places, matrix, vector)
+        let weights = Weights::from_places(&self.layout.places, matrix, vector);
+        Weights { head_screen: self.head_screen.as_ref(), ..weights }
     }
 
     /// Names, shapes and order of the parameters.

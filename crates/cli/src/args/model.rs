@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use shakti_engine::LoadOptions;
 use shakti_kernels::KvType;
 
 /// `-m MODEL` or `MODEL`.
@@ -38,7 +39,32 @@ pub struct ModelFlag {
 pub struct CacheArgs {
     /// Store the attention's keys and values as f32, f16 or q8_0: fewer bytes for long texts
     #[arg(long, value_name = "TYPE", default_value = KvType::default().name(), value_parser = kv_types())]
-    pub kv_type: KvType,
+    kv_type: KvType,
+}
+
+/// How a model that writes is held in memory.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Keep a 4-bit copy of the output head (Q8_0 or Q6_K) to read less of it where only the highest scores count: same
+    /// text, more memory; pays on models with a large vocabulary
+    #[arg(long)]
+    head_screen: bool,
+}
+
+impl CacheArgs {
+    /// As the engine takes it.
+    pub fn options(&self) -> LoadOptions {
+        LoadOptions { kv_type: self.kv_type, head_screen: false }
+    }
+}
+
+impl ServeArgs {
+    /// As the engine takes it.
+    pub fn options(&self) -> LoadOptions {
+        LoadOptions { head_screen: self.head_screen, ..self.cache.options() }
+    }
 }
 
 fn kv_types() -> impl TypedValueParser<Value = KvType> {

@@ -10,7 +10,7 @@ use clap::Args;
 use shakti_checkpoint::ModelFile;
 use shakti_measure::Cell;
 
-use crate::args::model::{CacheArgs, ModelFlag};
+use crate::args::model::{ModelFlag, ServeArgs};
 use crate::failure::{Failure, FailureExt};
 use crate::settings::Settings;
 use report::CellReport;
@@ -33,7 +33,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     model: ModelFlag,
     #[command(flatten)]
-    cache: CacheArgs,
+    serve: ServeArgs,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "512", value_parser = tokens())]
     prompt: Vec<u32>,
@@ -147,7 +147,11 @@ impl BenchArgs {
         for (flag, number) in numbers {
             command.arg(flag).arg(number.to_string());
         }
-        command.arg("--kv-type").arg(self.cache.kv_type.name());
+        let options = self.serve.options();
+        command.arg("--kv-type").arg(options.kv_type.name());
+        if options.head_screen {
+            command.arg("--head-screen");
+        }
         command.arg("--powercap").arg(&self.powercap);
         if let Some(grid) = self.grid {
             command.arg("--grid").arg(grid.to_string());

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use shakti_engine::{Answer, Chat, EngineError, GenerateOptions};
 
-use crate::args::model::{CacheArgs, ModelArg};
+use crate::args::model::{ModelArg, ServeArgs};
 use crate::args::sampling::SamplingArgs;
 use crate::failure::{Failure, FailureExt};
 use crate::interrupt::Listener;
@@ -22,7 +22,7 @@ pub struct ChatArgs {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    cache: CacheArgs,
+    serve: ServeArgs,
     /// A text that frames the conversation
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -101,7 +101,7 @@ struct Conversation<'a> {
 /// Runs the command.
 pub fn run(args: &ChatArgs, settings: &Settings) -> Result<(), Failure> {
     let document = args.document.as_deref().map(read_document).transpose()?;
-    let model = settings.open_model(args.model.path(), args.cache.kv_type)?;
+    let model = settings.open_model(args.model.path(), args.serve.options())?;
     let context = settings.context(&model, args.context)?;
     let chat = Chat::new(&model, context).hint("`shakti generate` continues a text without one")?;
     let options = GenerateOptions {

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use shakti_engine::{CacheMode, EngineError, GenerateOptions, Generation, Model, Session, generate};
 
-use crate::args::model::{CacheArgs, ModelArg};
+use crate::args::model::{ModelArg, ServeArgs};
 use crate::args::sampling::SamplingArgs;
 use crate::failure::{Failure, FailureExt};
 use crate::interrupt::Listener;
@@ -25,7 +25,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
-    cache: CacheArgs,
+    serve: ServeArgs,
     /// The text to continue
     #[arg(short, long, value_name = "TEXT", required_unless_present = "file")]
     prompt: Option<String>,
@@ -62,7 +62,7 @@ struct Report<'a> {
 pub fn run(args: &GenerateArgs, settings: &Settings) -> Result<(), Failure> {
     let output = settings.output;
     let text = args.text()?;
-    let model = settings.open_model(args.model.path(), args.cache.kv_type)?;
+    let model = settings.open_model(args.model.path(), args.serve.options())?;
     let prompt = model.encode_text(&text);
     let context = settings.context(&model, args.context)?;
     let mut session = args.session(&model, context, prompt.len());

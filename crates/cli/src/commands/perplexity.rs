@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use shakti_engine::KvType;
+use shakti_engine::{KvType, LoadOptions};
 use shakti_eval::{Document, Estimate, LossReport, WindowOptions, measure_divergence, measure_loss};
 
 use crate::args::model::{CacheArgs, ModelFlag};
@@ -52,7 +52,7 @@ struct Report {
 pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&args.file)
         .context(format!("{}: cannot read the text", args.file.display()))?;
-    let model = settings.open_model(&args.model.model, args.cache.kv_type)?;
+    let model = settings.open_model(&args.model.model, args.cache.options())?;
     let default = WindowOptions::of(&model);
     let window = args.context.unwrap_or(default.window);
     let windows = WindowOptions { window, stride: args.stride.unwrap_or((window / 2).max(1)) };
@@ -62,7 +62,8 @@ pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let loss = LossReport::new(&units, args.seed).context(args.file.display())?;
     let kl_divergence = match &args.reference {
         Some(path) => {
-            let reference = settings.open_model(path, KvType::F32)?;
+            let exact = LoadOptions { kv_type: KvType::F32, ..LoadOptions::default() };
+            let reference = settings.open_model(path, exact)?;
             if reference.encode_text(&text) != ids {
                 return Err(Failure::bad_input(format!(
                     "{}: its vocabulary writes the text in other tokens",

@@ -184,3 +184,20 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
     let output = child.wait_with_output().expect("the binary ends");
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
+
+#[test]
+fn a_screened_head_writes_the_same_text() {
+    let quantized = fixture().join("screened-q8_0.gguf");
+    shakti(&["quantize", arg(&model()), arg(&quantized), "--type", "q8_0"]).ok();
+    for choice in [&["--greedy"][..], &["--temp", "1.5", "--top-k", "3", "--seed", "4"]] {
+        let args = ["generate", arg(&quantized), "-p", "Asthma", "-n", "100", "--ignore-eos"];
+        let run = |more: &[&str]| shakti(&[&args[..], choice, more].concat()).ok();
+        assert_eq!(run(&["--head-screen"]), run(&[]), "{choice:?}");
+    }
+    let small = ["--prompt", "8", "--gen", "8", "--repeat", "1", "--json", "--head-screen"];
+    let bench = |model| shakti(&[&["bench", "-m", arg(model)], &small[..]].concat()).json();
+    let cell = bench(&quantized);
+    assert!(cell["head_screen_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{cell}");
+    assert!(cell["head_share_read"].as_f64().is_some_and(|share| share > 0.0 && share <= 1.0), "{cell}");
+    assert!(bench(&model())["head_screen_bytes"].is_null(), "a head of floats has no copy");
+}

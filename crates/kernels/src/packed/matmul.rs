@@ -20,6 +20,9 @@ const ROWS_BYTES: usize = 1 << 19;
 /// Most panels of a task when there are many rows.
 const PREFILL_PANELS: usize = 16;
 
+/// Single panels that are worth a task together.
+const PANELS_PER_TASK: usize = 8;
+
 /// How one matrix is cut into tasks.
 #[derive(Clone, Copy)]
 struct Cut {
@@ -98,6 +101,25 @@ impl Cpu {
         let any = |quantized| outputs.iter().any(|(_, w)| w.dtype().is_quantized() == quantized);
         scratch.prepare(self, x, cols, any(true), any(false));
         outputs.chunks_mut(GROUP).for_each(|group| self.run_packed(group, &scratch));
+        SCRATCH.set(scratch);
+    }
+
+    /// The outputs of some panels of `w` for one row `x [K]`; the others stay as they are.
+    pub(super) fn matmul_packed_panels(&self, y: &mut [f32], x: &[f32], w: &PackedMatrix, panels: &[u32]) {
+        let mut scratch = SCRATCH.take();
+        let quantized = w.dtype().is_quantized();
+        scratch.prepare(self, x, w.cols(), quantized, !quantized);
+        let y = Disjoint::new(y);
+        let x = &scratch;
+        self.for_ranges(panels.len(), PANELS_PER_TASK, &|_, part| {
+            for &panel in &panels[part] {
+                let panel = panel as usize;
+                let task = Task { w, x, panels: panel..panel + 1, tiles: 0..1, y: y.as_mut_ptr() };
+                // SAFETY: a `KernelSet` exists only where its instructions do; `y` has a value for each row of `w` (the
+                // caller asserts it), and no panel is named twice.
+                unsafe { (self.kernels.packed.matmul)(&task) };
+            }
+        });
         SCRATCH.set(scratch);
     }
 

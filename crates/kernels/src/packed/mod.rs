@@ -7,6 +7,7 @@ pub(crate) mod kernels;
 pub(crate) mod layout;
 mod matmul;
 pub(crate) mod pack;
+pub(crate) mod screen;
 #[cfg(test)]
 mod tests;
 

@@ -35,7 +35,7 @@ pub fn measure(
     let path = &args.model.model;
     let cpu = Arc::new(Cpu::new(settings.kernels, threads));
     let start = Instant::now();
-    let model = Model::open_with(path, cpu, args.cache.kv_type)?;
+    let model = Model::open_with(path, cpu, args.serve.options())?;
     let load_s = start.elapsed().as_secs_f64();
     let meter = Meter { energy: args.energy_counter(settings) };
     let mut speed = Speedometer::new(model.network(), cell);
@@ -65,7 +65,9 @@ pub fn measure(
     Ok(CellReport {
         model: path.display().to_string(),
         format,
-        kv_type: args.cache.kv_type.name().to_owned(),
+        kv_type: model.network().kv_type().name().to_owned(),
+        head_screen_bytes: model.network().head_screen().map(|(bytes, _)| bytes),
+        head_share_read: model.network().head_screen().map(|(_, share)| share),
         threads,
         prompt: cell.prompt,
         generate: cell.generate,

@@ -12,6 +12,12 @@ pub struct CellReport {
     pub format: String,
     /// What keys and values are stored as.
     pub kv_type: String,
+    /// Bytes of the head's 4-bit copy (`--head-screen`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub head_screen_bytes: Option<usize>,
+    /// Share of the head that was read besides, over all tokens.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub head_share_read: Option<f64>,
     pub threads: usize,
     pub prompt: usize,
     #[serde(rename = "gen")]
