@@ -17,11 +17,15 @@ pub struct SoakArgs {
     /// Seconds of fuzzing for each parser
     #[arg(long, value_name = "S", default_value_t = 60)]
     fuzz_seconds: u64,
+    /// Fuzz only the parsers whose name holds this, e.g. gguf
+    #[arg(long, value_name = "NAME")]
+    fuzz_only: Option<String>,
 }
 
 /// A test program, the variable that makes it longer, and what its summary lines begin with.
-struct Long {
+struct Long<'a> {
     arguments: &'static [&'static str],
+    filter: Option<&'a str>,
     variable: &'static str,
     value: u64,
     summary: &'static str,
@@ -31,12 +35,14 @@ struct Long {
 pub fn run(root: &Path, args: &SoakArgs) -> anyhow::Result<bool> {
     let kills = Long {
         arguments: &["--package", "shakti-cli", "--test", "soak"],
+        filter: None,
         variable: "SHAKTI_SOAK_KILLS",
         value: args.kills,
         summary: "soak: ",
     };
     let fuzzing = Long {
         arguments: &["--package", "shakti-fuzz", "--test", "parsers"],
+        filter: args.fuzz_only.as_deref(),
         variable: "SHAKTI_FUZZ_SECONDS",
         value: args.fuzz_seconds,
         summary: "fuzz: ",
@@ -48,7 +54,9 @@ pub fn run(root: &Path, args: &SoakArgs) -> anyhow::Result<bool> {
             None => return Ok(false),
         }
     }
-    let path = root.join("bench/record").join(format!("soak-{}.md", output(root, "date", &["-u", "+%F"])?));
+    let date = output(root, "date", &["-u", "+%F"])?;
+    let name = args.fuzz_only.as_ref().map_or_else(String::new, |name| format!("-{name}"));
+    let path = root.join("bench/record").join(format!("soak-{date}{name}.md"));
     std::fs::create_dir_all(path.parent().expect("a file has a folder")).context("creating bench/record")?;
     std::fs::write(&path, &record).with_context(|| format!("writing {}", path.display()))?;
     println!("{record}\nwritten to {}", path.display());
@@ -56,13 +64,14 @@ pub fn run(root: &Path, args: &SoakArgs) -> anyhow::Result<bool> {
 }
 
 /// Runs a test and returns its summary lines, or `None` if it failed.
-fn test(root: &Path, long: &Long) -> anyhow::Result<Option<String>> {
+fn test(root: &Path, long: &Long<'_>) -> anyhow::Result<Option<String>> {
     println!("{}={} cargo test {}", long.variable, long.value, long.arguments.join(" "));
     let begin = Instant::now();
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root)
         .args(["test", "--release"])
         .args(long.arguments)
+        .args(long.filter)
         .args(["--", "--nocapture"])
         .env(long.variable, long.value.to_string())
         .stderr(Stdio::inherit())
