@@ -26,12 +26,15 @@ fn the_divergence_from_a_reference_is_zero_for_itself_alone() {
     let (model, text) = (model(), fixture().join("text.txt"));
     let quantized = fixture().join("diverging.gguf");
     shakti(&["quantize", arg(&model), arg(&quantized), "--type", "q4_0"]).ok();
-    let divergence = |of: &std::path::Path| {
+    let divergence = |of: &std::path::Path, kv_type: &str| {
         let args = ["perplexity", "-m", arg(of), arg(&text), "--reference", arg(&model), "--json"];
-        shakti(&args).json()["kl_divergence"]["value"].as_f64().expect("a number")
+        let report = shakti(&[&args[..], &["--kv-type", kv_type]].concat()).json();
+        report["kl_divergence"]["value"].as_f64().expect("a number")
     };
-    assert!(divergence(&model).abs() < 1e-9);
-    assert!(divergence(&quantized) > 1e-6);
+    assert!(divergence(&model, "f32").abs() < 1e-9);
+    let [half, eight] = ["f16", "q8_0"].map(|kv_type| divergence(&model, kv_type));
+    assert!(1e-9 < half && half < eight && eight < 1e-2, "{half} and {eight}");
+    assert!(divergence(&quantized, "f32") > 1e-6);
 }
 
 #[test]
