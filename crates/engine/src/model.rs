@@ -48,8 +48,15 @@ impl Model {
             source,
         };
         let file = ModelFile::open(path).map_err(|error| open(error.into()))?;
-        let tokenizer = file.read_tokenizer().map_err(|error| open(error.into()))?;
-        let network = Network::load(file.config().clone(), &file, cpu).map_err(|error| open(error.into()))?;
+        // A vocabulary of 64,000 takes one thread about as long as the weights keep a second one waiting.
+        let (tokenizer, network) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| file.read_tokenizer());
+            let network = Network::load(file.config().clone(), &file, cpu);
+            let tokenizer = tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (tokenizer, network)
+        });
+        let tokenizer = tokenizer.map_err(|error| open(error.into()))?;
+        let network = network.map_err(|error| open(error.into()))?;
         let mut network = network.with_kv_type(options.kv_type);
         if options.head_screen {
             network = network.with_head_screen().map_err(|error| open(error.into()))?;
