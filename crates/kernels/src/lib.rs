@@ -38,6 +38,6 @@ pub use ops::attention::{
 pub use ops::norm::{LayerNormGrads, LayerNormOutput};
 pub use ops::optimizer::AdamWStep;
 pub use ops::rope::RopeAngles;
-pub use packed::PackedMatrix;
 pub use packed::screen::{NOT_AMONG_TOP, Screen};
+pub use packed::{PackedMatrix, StoredMatrix};
 pub use pool::ThreadPool;

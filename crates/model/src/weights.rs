@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use shakti_kernels::blocks::{DType, dequantize_row};
-use shakti_kernels::{Cpu, PackedMatrix, Screen};
+use shakti_kernels::{Cpu, PackedMatrix, Screen, StoredMatrix};
 
 use crate::params::{Parameters, Place};
 use crate::{ModelConfig, ModelError, ParamSpec};
@@ -205,18 +205,21 @@ enum PackedTensor {
 }
 
 impl PackedWeights {
-    /// Reads and repacks every parameter of the configuration, one after the other, and releases each.
+    /// Reads and repacks every parameter of the configuration, some at a time, and releases them.
     ///
     /// # Errors
     /// What the source reports, or a tensor whose bytes do not fit its shape and type.
     pub fn load(config: &ModelConfig, source: &dyn TensorSource, cpu: &Cpu) -> Result<Self, ModelError> {
         let layout = crate::params::Layout::new(config);
-        let load = |spec| {
-            let tensor = PackedTensor::load(spec, source, cpu);
-            source.release(spec);
-            tensor
-        };
-        let tensors = layout.specs().iter().map(load).collect::<Result<_, _>>()?;
+        let mut tensors = Vec::with_capacity(layout.specs().len());
+        let mut group = Group::default();
+        for spec in layout.specs() {
+            group.push(spec, source)?;
+            if group.bytes >= GROUP_BYTES {
+                group.pack(cpu, source, &mut tensors)?;
+            }
+        }
+        group.pack(cpu, source, &mut tensors)?;
         Ok(Self { layout, tensors, head_screen: None })
     }
 
@@ -278,27 +281,66 @@ impl PackedTensor {
             Self::Vector(values) => 4 * values.len(),
         }
     }
+}
 
-    fn load(spec: &ParamSpec, source: &dyn TensorSource, cpu: &Cpu) -> Result<Self, ModelError> {
+/// Bytes of tensors that are packed together: enough for every thread, and little beside the model where the source has to
+/// make a copy of each.
+const GROUP_BYTES: usize = 16 << 20;
+
+/// Tensors that were read and are not packed yet.
+#[derive(Default)]
+struct Group<'a> {
+    tensors: Vec<(&'a ParamSpec, TensorData<'a>)>,
+    bytes: usize,
+}
+
+impl<'a> Group<'a> {
+    fn push(&mut self, spec: &'a ParamSpec, source: &'a dyn TensorSource) -> Result<(), ModelError> {
         let data = source.tensor(spec).map_err(ModelError::Source)?;
-        let wrong = |error: &dyn std::fmt::Display| ModelError::Tensor {
-            name: spec.name.clone(),
-            expected: format!("{:?} of {}", spec.shape, data.dtype),
-            found: error.to_string(),
-        };
-        match spec.shape.as_slice() {
-            [rows, cols] => {
-                let shape = [*rows, *cols];
-                let matrix = PackedMatrix::pack_with(cpu, data.dtype, shape, &data.bytes)
-                    .map_err(|error| wrong(&error))?;
-                Ok(Self::Matrix(matrix))
-            }
-            _ => {
-                let len = spec.num_elements();
-                let mut values = vec![0.0; len];
-                dequantize_row(data.dtype, &data.bytes, &mut values).map_err(|error| wrong(&error))?;
-                Ok(Self::Vector(values))
-            }
+        self.bytes += data.bytes.len();
+        self.tensors.push((spec, data));
+        Ok(())
+    }
+
+    /// Packs and releases all, in order.
+    fn pack(
+        &mut self,
+        cpu: &Cpu,
+        source: &dyn TensorSource,
+        packed: &mut Vec<PackedTensor>,
+    ) -> Result<(), ModelError> {
+        let group = std::mem::take(self);
+        let is_matrix = |spec: &ParamSpec| spec.shape.len() == 2;
+        let matrices: Vec<_> = group.tensors.iter().filter(|(spec, _)| is_matrix(spec)).collect();
+        let mut stored = Vec::with_capacity(matrices.len());
+        for (spec, data) in &matrices {
+            let shape = [spec.shape[0], spec.shape[1]];
+            stored.push(StoredMatrix { dtype: data.dtype, shape, bytes: &data.bytes });
         }
+        let done = PackedMatrix::pack_all(cpu, &stored);
+        let mut done = done.map_err(|(index, error)| wrong(matrices[index], &error))?.into_iter().peekable();
+        for tensor in &group.tensors {
+            let (spec, data) = tensor;
+            packed.push(match done.next_if(|_| is_matrix(spec)) {
+                Some(matrix) => PackedTensor::Matrix(matrix),
+                None => {
+                    let mut values = vec![0.0; spec.num_elements()];
+                    dequantize_row(data.dtype, &data.bytes, &mut values)
+                        .map_err(|error| wrong(tensor, &error))?;
+                    PackedTensor::Vector(values)
+                }
+            });
+        }
+        group.tensors.iter().for_each(|(spec, _)| source.release(spec));
+        Ok(())
+    }
+}
+
+/// A tensor that cannot be packed.
+fn wrong((spec, data): &(&ParamSpec, TensorData<'_>), error: &dyn std::fmt::Display) -> ModelError {
+    ModelError::Tensor {
+        name: spec.name.clone(),
+        expected: format!("{:?} of {}", spec.shape, data.dtype),
+        found: error.to_string(),
     }
 }

@@ -3,7 +3,9 @@
 //! With `H` the mean of `a a^T` over the inputs `a` of a layer and `e` the rounding error of a row of its weight, the output's
 //! expected squared error is `e^T H e`. For `H = U D U^T` with `U` unit upper triangular it is the sum over columns `k` of
 //!
-//!     D[k] (e[k] + sum_{j<k} U[j,k] e[j])^2
+//! ```text
+//! D[k] (e[k] + sum_{j<k} U[j,k] e[j])^2
+//! ```
 //!
 //! so when columns are rounded from first to last, column `k` is best rounded not at its own value but with the earlier
 //! errors' share taken off it, and what is left of its error counts `D[k]`: GPTQ (arXiv 2210.17323) in the form of LDLQ

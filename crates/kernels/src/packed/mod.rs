@@ -19,6 +19,31 @@ use crate::disjoint::Disjoint;
 use crate::kernel_set::KernelSet;
 use crate::memory::{HUGE_PAGE, Region};
 use layout::LANES;
+use std::ops::Range;
+
+/// A weight as a file stores it: row-major `[rows, cols]`.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredMatrix<'a> {
+    /// Its format.
+    pub dtype: DType,
+    /// `[rows, cols]`.
+    pub shape: [usize; 2],
+    /// Its rows.
+    pub bytes: &'a [u8],
+}
+
+/// Panels of one matrix that start in one huge page of memory.
+struct Part {
+    page: usize,
+    matrix: usize,
+    panels: Range<usize>,
+}
+
+/// The huge pages, counted from address 0, that bytes touch.
+fn pages(bytes: &[u8]) -> Range<usize> {
+    let start = bytes.as_ptr().addr();
+    start / HUGE_PAGE..(start + bytes.len()).div_ceil(HUGE_PAGE)
+}
 
 /// A weight `[rows, cols]` (output, input features) of any format in the layout that the matmul kernels read.
 ///
@@ -46,38 +71,69 @@ impl PackedMatrix {
     /// # Errors
     /// As [`pack`](Self::pack).
     pub fn pack_with(cpu: &Cpu, dtype: DType, shape: [usize; 2], bytes: &[u8]) -> Result<Self, BlockError> {
-        let [rows, cols] = shape;
-        let expected = dtype.matrix_bytes(rows, cols)?;
-        if bytes.len() != expected {
-            return Err(BlockError::ByteLength { dtype, expected, found: bytes.len() });
+        let mut packed =
+            Self::pack_all(cpu, &[StoredMatrix { dtype, shape, bytes }]).map_err(|(_, error)| error)?;
+        Ok(packed.pop().expect("one for one"))
+    }
+
+    /// [`pack_with`](Self::pack_with) of several, all threads at work on all of them.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack), with the place in the list of the one that cannot be packed.
+    pub fn pack_all(cpu: &Cpu, stored: &[StoredMatrix<'_>]) -> Result<Vec<Self>, (usize, BlockError)> {
+        let room = |(index, one)| Self::zeroed(one).map_err(|error| (index, error));
+        let mut matrices = stored.iter().enumerate().map(room).collect::<Result<Vec<Self>, _>>()?;
+        let mut parts: Vec<Part> = Vec::new();
+        for (matrix, packed) in matrices.iter().enumerate() {
+            let pages = pages(packed.region.bytes());
+            parts.extend(packed.panels_by(&pages).map(|(page, panels)| Part { page, matrix, panels }));
         }
-        let row_bytes = dtype.row_bytes(cols)?;
+        // The panels that start in one huge page are one task: of two threads that touch a fresh page at the same time each
+        // clears a page of its own, and one of them is thrown away.
+        parts.sort_by_key(|part| part.page);
+        let tasks: Vec<&[Part]> = parts.chunk_by(|a, b| a.page == b.page).collect();
+        let strides: Vec<usize> = matrices.iter().map(|matrix| matrix.panel_bytes).collect();
+        let places: Vec<Disjoint<'_, u8>> =
+            matrices.iter_mut().map(|matrix| Disjoint::new(matrix.region.bytes_mut())).collect();
+        cpu.pool.run(tasks.len(), &|task| {
+            for Part { matrix, panels, .. } in tasks[task] {
+                let (StoredMatrix { dtype, shape, bytes }, stride) = (&stored[*matrix], strides[*matrix]);
+                let row_bytes = bytes.len() / shape[0];
+                for panel in panels.clone() {
+                    // SAFETY: each panel is written by the one task that holds its number.
+                    let place = unsafe { places[*matrix].part(panel * stride..(panel + 1) * stride) };
+                    let lanes = panel * LANES..((panel + 1) * LANES).min(shape[0]);
+                    let rows = &bytes[lanes.start * row_bytes..lanes.end * row_bytes];
+                    // SAFETY: a `KernelSet` can only be obtained after the CPU was found to have its instructions.
+                    unsafe { (cpu.kernels.packed.pack)(*dtype, rows, row_bytes, place) };
+                }
+            }
+        });
+        drop(places);
+        Ok(matrices)
+    }
+
+    /// Room for the panels of a matrix, whose length is checked.
+    fn zeroed(stored: &StoredMatrix<'_>) -> Result<Self, BlockError> {
+        let (dtype, [rows, cols]) = (stored.dtype, stored.shape);
+        let (expected, found) = (dtype.matrix_bytes(rows, cols)?, stored.bytes.len());
+        if found != expected {
+            return Err(BlockError::ByteLength { dtype, expected, found });
+        }
         let panel_bytes = layout::panel_bytes(dtype, cols);
         let panels = rows.div_ceil(LANES);
         let len = panels.checked_mul(panel_bytes).ok_or(BlockError::TooLarge { rows, cols })?;
-        let region = Region::zeroed(len)?;
-        let mut matrix = Self { dtype, rows, cols, panel_bytes, region };
-        if row_bytes > 0 {
-            let start = matrix.region.bytes().as_ptr().addr();
-            let parts = Disjoint::new(matrix.region.bytes_mut());
-            let pack = |panel: usize| {
-                // SAFETY: each panel is written by the one task that has its number.
-                let place = unsafe { parts.part(panel * panel_bytes..(panel + 1) * panel_bytes) };
-                let lanes = panel * LANES..((panel + 1) * LANES).min(rows);
-                let rows = &bytes[lanes.start * row_bytes..lanes.end * row_bytes];
-                // SAFETY: a `KernelSet` can only be obtained after the CPU was found to have its instructions.
-                unsafe { (cpu.kernels.packed.pack)(dtype, rows, row_bytes, place) };
-            };
-            // The panels that start in one huge page are one task: of two threads that touch a fresh page at the same
-            // time each clears a page of its own, and one of them is thrown away.
-            let first_page = start / HUGE_PAGE;
-            let pages = (start + len - 1) / HUGE_PAGE - first_page + 1;
-            let first_panel = |page: usize| {
-                ((first_page + page) * HUGE_PAGE).saturating_sub(start).div_ceil(panel_bytes).min(panels)
-            };
-            cpu.pool.run(pages, &|page| (first_panel(page)..first_panel(page + 1)).for_each(pack));
-        }
-        Ok(matrix)
+        Ok(Self { dtype, rows, cols, panel_bytes, region: Region::zeroed(len)? })
+    }
+
+    /// The panels that start in each of the pages that the matrix touches; none where nothing is stored.
+    fn panels_by(&self, pages: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let (start, stride) = (self.region.bytes().as_ptr().addr(), self.panel_bytes);
+        let panels = if stride == 0 { 0 } else { self.panels() };
+        let first =
+            move |page: usize| (page * HUGE_PAGE).saturating_sub(start).div_ceil(stride.max(1)).min(panels);
+        let of_page = move |page| (page, first(page)..first(page + 1));
+        pages.clone().map(of_page).filter(|(_, panels)| !panels.is_empty())
     }
 
     /// Output features.
