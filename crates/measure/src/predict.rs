@@ -22,7 +22,7 @@ use crate::speed::{Cell, Meter, Speedometer};
 use crate::spread::Spread;
 
 /// Rows of a forward pass of a prompt, which the working memory is for.
-const CHUNK: usize = 512;
+const CHUNK: usize = 128;
 
 /// A model in a format, as far as the cost model needs it.
 #[derive(Clone, Copy, Debug)]
