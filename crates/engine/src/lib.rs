@@ -21,6 +21,7 @@ pub use chat::{Answer, Chat};
 pub use error::EngineError;
 pub use generate::{GenerateOptions, Generation, GenerationStats, StopReason, generate, generate_batch};
 pub use model::{LoadOptions, Model};
+pub use network::divergence::divergence;
 pub use network::{Network, ScoredWindow};
 pub use rng::Rng;
 pub use sampler::{Sampler, SamplerOptions, argmax};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use shakti_kernels::{Buffer, Cpu, KvType, Precision};
 use shakti_model::{
-    Batch, CacheMode, Compute, Decoder, InputObserver, KvCache, LossSum, ModelConfig, PackedWeights, Targets,
-    TensorSource, Weights,
+    Batch, CacheMode, Compute, Decoder, KvCache, LossSum, ModelConfig, PackedWeights, Targets, TensorSource,
+    Weights,
 };
 
 use crate::EngineError;
 
-mod divergence;
+pub(crate) mod divergence;
 
 /// Rows of one forward pass when many sequences are measured together.
 const LOSS_ROWS: usize = 2048;
@@ -100,23 +100,6 @@ impl Network {
             losses.extend(self.losses_of_one_batch(batch)?);
         }
         Ok(losses)
-    }
-
-    /// Shows the input of every linear layer to `observer` while the sequences are read, each from an empty context;
-    /// the head sees every row, though no scores are computed.
-    ///
-    /// # Errors
-    /// Ids outside the vocabulary.
-    pub fn observe_inputs(
-        &self,
-        sequences: &[&[u32]],
-        observer: &dyn InputObserver,
-    ) -> Result<(), EngineError> {
-        let weights = self.weights.weights().observed(self.weights.layout(), observer);
-        for batch in batches(sequences, |ids| ids.len()) {
-            weights.observe_head(&self.hidden(&weights, batch)?);
-        }
-        Ok(())
     }
 
     fn losses_of_one_batch(&self, windows: &[ScoredWindow<'_>]) -> Result<Vec<LossSum>, EngineError> {

@@ -9,18 +9,15 @@ use shakti_kernels::blocks::{self, BlockError, DType};
 use shakti_model::{ParamSpec, TensorData, TensorSource};
 
 use crate::sequential::Calibration;
-use crate::{Importance, QuantError, TensorPlan};
+use crate::{QuantError, TensorPlan};
 
 /// How tensors are quantized.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     /// Whether a quantized source is accepted.
     pub allow_requantize: bool,
-    /// Measured importance of input features: scales are searched for the least weighted error then, where a
-    /// tensor has no importance for the least plain one. `None`: the reference quantizers, byte for byte.
-    pub importance: Option<&'a Importance>,
-    /// A text to calibrate on, layer after layer: linear weights are then rounded with compensation for the least error of
-    /// what they compute, and importance is not asked.
+    /// A text to calibrate on, layer after layer: linear weights are rounded with compensation for the least error of
+    /// what they compute, others with searched scales. `None`: the reference quantizers, byte for byte.
     pub calibration: Option<&'a Calibration>,
 }
 
@@ -31,8 +28,8 @@ pub struct TensorReport {
     pub plan: TensorPlan,
     /// Normalised mean squared error: sum of squared differences over sum of squares.
     pub nmse: f64,
-    /// Expected squared error of the layer's output over its expected square, on the calibration text: after
-    /// compensation with the whole second moment of the inputs, else with its diagonal, the importance. `None` without.
+    /// Expected squared error of the layer's output over its expected square, on the calibration text. `None` without
+    /// one, and for what multiplies nothing.
     pub weighted: Option<f64>,
 }
 
@@ -63,9 +60,8 @@ impl QuantizedModel {
         }
         let mut model = Self { tensors: HashMap::new(), reports: Vec::new() };
         for tensor in plan {
-            let made = quantize(cpu, source, tensor, options)?;
-            let weighted = options.importance.map(|_| made.weighted);
-            let report = TensorReport { plan: tensor.clone(), nmse: made.nmse, weighted };
+            let made = quantize(cpu, source, tensor, (options.allow_requantize, false))?;
+            let report = TensorReport { plan: tensor.clone(), nmse: made.nmse, weighted: None };
             on_tensor(&report);
             model.reports.push(report);
             model.tensors.insert(tensor.spec.name.clone(), (tensor.dtype, made.bytes));
@@ -87,33 +83,39 @@ impl TensorSource for QuantizedModel {
     }
 }
 
-/// The bytes of one tensor and their errors.
+/// The bytes of one tensor and their error.
 pub(crate) struct Conversion {
     pub(crate) bytes: Vec<u8>,
     pub(crate) nmse: f64,
-    /// Equals `nmse` where there is no importance.
-    pub(crate) weighted: f64,
 }
 
-/// Quantizes one tensor as planned.
+/// Reads a tensor that is to be converted as planned.
+pub(crate) fn read<'a>(
+    source: &'a dyn TensorSource,
+    tensor: &TensorPlan,
+    allow_requantize: bool,
+) -> Result<TensorData<'a>, QuantError> {
+    let data = source.tensor(&tensor.spec).map_err(QuantError::Source)?;
+    if data.dtype.is_quantized() && data.dtype != tensor.dtype && !allow_requantize {
+        let (tensor, dtype) = (tensor.spec.name.clone(), data.dtype.to_string());
+        return Err(QuantError::AlreadyQuantized { tensor, dtype });
+    }
+    Ok(data)
+}
+
+/// Quantizes one tensor as planned; `search`: scales are searched for the least squared error.
 pub(crate) fn quantize(
     cpu: &Cpu,
     source: &dyn TensorSource,
     tensor: &TensorPlan,
-    options: Options<'_>,
+    (allow_requantize, search): (bool, bool),
 ) -> Result<Conversion, QuantError> {
-    let data = source.tensor(&tensor.spec).map_err(QuantError::Source)?;
-    let name = &tensor.spec.name;
+    let data = read(source, tensor, allow_requantize)?;
     if data.dtype == tensor.dtype {
-        return Ok(Conversion { bytes: data.bytes.into_owned(), nmse: 0.0, weighted: 0.0 });
+        return Ok(Conversion { bytes: data.bytes.into_owned(), nmse: 0.0 });
     }
-    if data.dtype.is_quantized() && !options.allow_requantize {
-        let dtype = data.dtype.to_string();
-        return Err(QuantError::AlreadyQuantized { tensor: name.clone(), dtype });
-    }
-    let uniform = vec![1.0; *tensor.spec.shape.last().unwrap_or(&1)];
-    let weights = options.importance.map(|importance| importance.of(name).unwrap_or(&uniform));
-    convert(cpu, &data, tensor, weights).map_err(|cause| QuantError::Blocks { tensor: name.clone(), cause })
+    let failed = |cause| QuantError::Blocks { tensor: tensor.spec.name.clone(), cause };
+    convert(cpu, &data, tensor, search).map_err(failed)
 }
 
 /// Rows that one task converts.
@@ -124,7 +126,7 @@ fn convert(
     cpu: &Cpu,
     data: &TensorData<'_>,
     plan: &TensorPlan,
-    weights: Option<&[f32]>,
+    search: bool,
 ) -> Result<Conversion, BlockError> {
     let cols = *plan.spec.shape.last().unwrap_or(&1);
     let rows = plan.spec.num_elements() / cols.max(1);
@@ -133,25 +135,25 @@ fn convert(
         return Err(BlockError::ByteLength { dtype: data.dtype, expected, found: data.bytes.len() });
     }
     let (from, to) = (data.dtype.row_bytes(cols)?, plan.dtype.row_bytes(cols)?);
+    let alike = vec![1.0; cols];
+    let weights = search.then_some(alike.as_slice());
     let recoding = Recoding { source: (data.dtype, from), target: (plan.dtype, to), cols, weights };
     let tasks: Vec<Mutex<Task<'_>>> = {
         let sources = data.bytes.chunks(ROWS_PER_TASK * from);
-        sources
-            .map(|source| Mutex::new(Task { source, out: Vec::new(), result: Ok(Sums::default()) }))
-            .collect()
+        sources.map(|source| Mutex::new(Task { source, out: Vec::new(), result: Ok([0.0; 2]) })).collect()
     };
     cpu.pool.run(tasks.len(), &|index| {
         tasks[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner).run(&recoding);
     });
     let mut bytes = Vec::with_capacity(rows * to);
-    let mut sums = Sums::default();
+    let mut sums = [0.0f64; 2];
     for task in tasks {
         let task = task.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        sums = sums.plus(task.result?);
+        sums = plus(sums, task.result?);
         bytes.extend_from_slice(&task.out);
     }
-    let ratio = |[error, energy]: [f64; 2]| if energy > 0.0 { error / energy } else { 0.0 };
-    Ok(Conversion { bytes, nmse: ratio(sums.plain), weighted: ratio(sums.weighted) })
+    let [error, energy] = sums;
+    Ok(Conversion { bytes, nmse: if energy > 0.0 { error / energy } else { 0.0 } })
 }
 
 /// From which type to which, bytes of a row of each, and what the rows' values weigh.
@@ -162,25 +164,16 @@ struct Recoding<'a> {
     weights: Option<&'a [f32]>,
 }
 
-/// Sums of squared errors and of squares.
-#[derive(Clone, Copy, Default)]
-struct Sums {
-    plain: [f64; 2],
-    weighted: [f64; 2],
-}
-
-impl Sums {
-    fn plus(self, other: Self) -> Self {
-        let add = |a: [f64; 2], b: [f64; 2]| [a[0] + b[0], a[1] + b[1]];
-        Self { plain: add(self.plain, other.plain), weighted: add(self.weighted, other.weighted) }
-    }
+fn plus(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+    [a[0] + b[0], a[1] + b[1]]
 }
 
 /// Some rows, and what comes of them.
 struct Task<'a> {
     source: &'a [u8],
     out: Vec<u8>,
-    result: Result<Sums, BlockError>,
+    /// Sums of squared errors and of squares.
+    result: Result<[f64; 2], BlockError>,
 }
 
 impl Task<'_> {
@@ -188,7 +181,7 @@ impl Task<'_> {
         let ((source, from), (target, to)) = (recoding.source, recoding.target);
         let (mut values, mut back) = (vec![0.0f32; recoding.cols], vec![0.0f32; recoding.cols]);
         let mut row_bytes = vec![0u8; to];
-        let mut one_row = |bytes: &[u8], out: &mut Vec<u8>| -> Result<Sums, BlockError> {
+        let mut one_row = |bytes: &[u8], out: &mut Vec<u8>| -> Result<[f64; 2], BlockError> {
             blocks::dequantize_row(source, bytes, &mut values)?;
             match recoding.weights {
                 Some(weights) => blocks::quantize_row_weighted(target, &values, weights, &mut row_bytes)?,
@@ -196,17 +189,13 @@ impl Task<'_> {
             }
             blocks::dequantize_row(target, &row_bytes, &mut back)?;
             out.extend_from_slice(&row_bytes);
-            let mut sums = Sums::default();
-            for (index, (a, b)) in values.iter().zip(&back).enumerate() {
-                let squares = [a - b, *a].map(|value| f64::from(value) * f64::from(value));
-                let weight = recoding.weights.map_or(1.0, |weights| f64::from(weights[index]));
-                sums = sums.plus(Sums { plain: squares, weighted: squares.map(|square| weight * square) });
-            }
+            let squares = |(a, b): (&f32, &f32)| [a - b, *a].map(|value| f64::from(value) * f64::from(value));
+            let sums = values.iter().zip(&back).map(squares).fold([0.0; 2], plus);
             Ok(sums)
         };
         self.result = self
             .source
             .chunks(from)
-            .try_fold(Sums::default(), |sums, bytes| one_row(bytes, &mut self.out).map(|row| sums.plus(row)));
+            .try_fold([0.0; 2], |sums, bytes| one_row(bytes, &mut self.out).map(|row| plus(sums, row)));
     }
 }

@@ -1,9 +1,10 @@
 //! Types per tensor under a size: every tensor is quantized in every format, then bytes go where they save most error.
 //!
-//! Minimised is `sum_t c_t E_t`, `E_t` the relative weighted error of tensor `t`, that is the expected share of
-//! its output's energy that rounding adds. `c_t` is 1 for the tensors of the layers and an untied embedding, and `10 L`
-//! for the head (the embedding when tied), whose output are the scores themselves: on a trained `shakti-nano` (`L = 6`) the
-//! KL divergence rose 60 times as fast with the head's error as with the sum of the others' (docs/experiments.md). The types
+//! Minimised is `sum_t c_t E_t`, `E_t` the normalised squared error of tensor `t`. With a calibration text `c_t` is measured:
+//! the divergence that a unit of its error causes ([`crate::sensitivity`]). Without, it is 1 for the tensors of the layers and an
+//! untied embedding, and `10 L` for the head (the embedding when tied), whose output are the scores themselves: on
+//! a trained `shakti-nano` (`L = 6`) the KL divergence rose 60 times as fast with the head's error as with the
+//! sum of the others' (docs/experiments.md). The types
 //! of a tensor that no mix of two others beats form a falling convex
 //! curve of error over bytes; all tensors start at their smallest type and the steepest step that fits is taken next. For
 //! sizes at which the next step fits exactly, that is the best choice; else it is off by less than one step.
@@ -12,8 +13,8 @@ use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
 use shakti_model::{ModelConfig, TensorSource};
 
-use crate::blocks::{Conversion, Options};
-use crate::{QuantError, TensorPlan};
+use crate::blocks::{Options, quantize};
+use crate::{FileType, QuantError, TensorPlan, sensitivity};
 
 /// What a tensor may become.
 const CHOICES: [DType; 9] = [
@@ -53,7 +54,12 @@ pub fn plan_for_size(
 ) -> Result<Vec<TensorPlan>, QuantError> {
     let mut plan: Vec<TensorPlan> = Vec::new();
     let mut curves: Vec<Vec<Choice>> = Vec::new();
-    for spec in config.parameters() {
+    let floats = crate::plan(config, FileType::all()[0], None);
+    let measured = match options.calibration {
+        Some(calibration) => Some(sensitivity::measure(cpu, source, calibration, &floats)?),
+        None => None,
+    };
+    for (index, spec) in config.parameters().into_iter().enumerate() {
         let [rows, cols] = spec.shape[..] else {
             plan.push(TensorPlan { bytes: 4 * spec.num_elements(), spec, dtype: DType::F32, wanted: None });
             curves.push(Vec::new());
@@ -61,7 +67,11 @@ pub fn plan_for_size(
         };
         let is_head = spec.name == "lm_head.weight"
             || (config.tie_word_embeddings && spec.name == "model.embed_tokens.weight");
-        let factor = if is_head { HEAD_FACTOR * config.num_hidden_layers as f64 } else { 1.0 };
+        let factor = match &measured {
+            Some(measured) => measured[index],
+            None if is_head => HEAD_FACTOR * config.num_hidden_layers as f64,
+            None => 1.0,
+        };
         let fixed = embedding.filter(|_| is_head || spec.name == "model.embed_tokens.weight");
         let fixed = fixed.map(|dtype| dtype.for_row_len(cols));
         let mut choices = Vec::new();
@@ -73,8 +83,8 @@ pub fn plan_for_size(
             }
             let bytes = rows * (cols / dtype.block_len()) * dtype.block_bytes();
             let tensor = TensorPlan { spec: spec.clone(), dtype, wanted: None, bytes };
-            let Conversion { weighted, .. } = crate::blocks::quantize(cpu, source, &tensor, options)?;
-            choices.push(Choice { dtype, bytes, error: factor * weighted });
+            let made = quantize(cpu, source, &tensor, (options.allow_requantize, false))?;
+            choices.push(Choice { dtype, bytes, error: factor * made.nmse });
         }
         let curve = lower_curve(choices);
         let first = curve[0];

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use shakti_kernels::blocks::{self, DType};
+use shakti_kernels::blocks;
 use shakti_kernels::{Cpu, MatMut, MatRef, Precision};
 use shakti_model::TensorSource;
 
-use crate::blocks::{Conversion, Options, QuantizedModel, TensorReport, quantize};
+use crate::blocks::{Options, QuantizedModel, TensorReport, quantize, read};
 use crate::compensate::{self, Layer};
 use crate::factor::{self, Factor};
 use crate::sequential::{Calibration, Walk};
-use crate::{Importance, QuantError, TensorPlan};
+use crate::{QuantError, TensorPlan};
 
 /// Passes over the integers of a row at most, after the first rounding.
 const SWEEPS: usize = 4;
@@ -128,40 +128,35 @@ impl<F: FnMut(&TensorReport)> Run<'_, F> {
             return Ok(());
         }
         let failed = |cause| QuantError::Blocks { tensor: name.clone(), cause };
-        let stored = self.source.tensor(&tensor.spec).map_err(QuantError::Source)?.dtype;
-        let compensated = metric.filter(|_| tensor.dtype.is_quantized() && stored != tensor.dtype);
-        let made = match compensated {
-            Some(metric) => self.compensated(index, metric).map_err(failed)?,
+        let stored = read(self.source, tensor, self.options.allow_requantize)?.dtype;
+        let metric = metric.filter(|_| tensor.dtype.is_quantized() && stored != tensor.dtype);
+        let (bytes, nmse, weighted) = match metric {
+            Some(metric) => {
+                let (bytes, [nmse, weighted]) = self.compensated(index, metric).map_err(failed)?;
+                (bytes, nmse, Some(weighted))
+            }
             None => {
-                // Nothing is multiplied by it: all its columns count alike.
-                let alike = Importance::default();
-                let options = Options { importance: Some(&alike), ..self.options };
-                quantize(self.cpu, self.source, tensor, options)?
+                let made = quantize(self.cpu, self.source, tensor, (self.options.allow_requantize, true))?;
+                (made.bytes, made.nmse, None)
             }
         };
-        self.walk.replace(index, tensor.dtype, &made.bytes).map_err(failed)?;
-        let report = TensorReport {
-            plan: tensor.clone(),
-            nmse: made.nmse,
-            weighted: compensated.map(|_| made.weighted),
-        };
+        self.walk.replace(index, tensor.dtype, &bytes).map_err(failed)?;
+        let report = TensorReport { plan: tensor.clone(), nmse, weighted };
         (self.on_tensor)(&report);
         self.model.reports.push(report);
-        self.model.tensors.insert(name.clone(), (tensor.dtype, made.bytes));
+        self.model.tensors.insert(name.clone(), (tensor.dtype, bytes));
         Ok(())
     }
 
-    fn compensated(&self, index: usize, metric: &Metric) -> Result<Conversion, blocks::BlockError> {
+    /// Blocks of a tensor, their error over its squares, and both in the metric.
+    fn compensated(&self, index: usize, metric: &Metric) -> Result<(Vec<u8>, [f64; 2]), blocks::BlockError> {
         let weight = self.walk.params.slice(index);
         let layer = Layer { weight, moment: &metric.moment, factor: &metric.factor, cols: metric.cols };
-        let dtype: DType = self.plan[index].dtype;
-        let rounded = compensate::round(self.cpu, dtype, layer, SWEEPS)?;
+        let rounded = compensate::round(self.cpu, self.plan[index].dtype, layer, SWEEPS)?;
         let squares = |values: &[f32]| -> f64 { values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum() };
         let ratio = |error: f64, energy: f64| if energy > 0.0 { error / energy } else { 0.0 };
-        Ok(Conversion {
-            nmse: ratio(squares(&rounded.errors), squares(weight)),
-            weighted: ratio(metric.energy(self.cpu, &rounded.errors), metric.energy(self.cpu, weight)),
-            bytes: rounded.bytes,
-        })
+        let nmse = ratio(squares(&rounded.errors), squares(weight));
+        let weighted = ratio(metric.energy(self.cpu, &rounded.errors), metric.energy(self.cpu, weight));
+        Ok((rounded.bytes, [nmse, weighted]))
     }
 }

@@ -8,18 +8,17 @@
 mod blocks;
 mod budget;
 mod calibrated;
-mod calibration;
 mod compensate;
 mod error;
 mod factor;
 mod plan;
+mod sensitivity;
 mod sequential;
 #[cfg(test)]
 mod tests;
 
 pub use blocks::{Options, QuantizedModel, TensorReport};
 pub use budget::plan_for_size;
-pub use calibration::Importance;
 pub use error::QuantError;
 pub use plan::{FileType, TensorPlan, plan, total_bytes};
 pub use sequential::Calibration;

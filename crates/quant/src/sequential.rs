@@ -39,6 +39,15 @@ impl Calibration {
         Ok(Self { config: config.clone(), ids: ids.to_vec() })
     }
 
+    /// The same of at most `tokens` tokens.
+    pub(crate) fn first(&self, tokens: usize) -> Self {
+        Self { config: self.config.clone(), ids: self.ids[..tokens.min(self.ids.len())].to_vec() }
+    }
+
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
     pub(crate) fn num_layers(&self) -> usize {
         self.config.num_hidden_layers
     }
@@ -160,6 +169,16 @@ impl<'a> Walk<'a> {
             }
         });
         found.remove(&head)
+    }
+
+    /// Scores `[tokens, V]` at the end of the stream.
+    pub(crate) fn scores(&self, stream: &[Buffer]) -> Vec<f32> {
+        let weights = Weights::dense(&self.params);
+        let of = |x: &Buffer| {
+            let hidden = self.decoder.final_norm(self.compute(), &weights, x);
+            self.decoder.logits(self.compute(), &weights, &hidden).to_vec()
+        };
+        stream.iter().flat_map(of).collect()
     }
 
     fn moments(

@@ -103,74 +103,11 @@ fn calibrated() -> (ModelConfig, Parameters, Vec<u32>) {
 }
 
 #[test]
-fn importance_is_the_mean_square_of_every_linear_input() {
-    let (config, params, ids) = calibrated();
-    let cpu = Arc::new(Cpu::detect(Some(2)).unwrap());
-    let network = Network::load(config.clone(), &params, cpu).unwrap();
-    let importance = Importance::collect(&network, &ids).unwrap();
-    assert_eq!(importance.tokens(), 700);
-    for spec in config.parameters() {
-        let found = importance.of(&spec.name);
-        // An untied embedding is looked up, vectors are added or multiplied: neither has an input.
-        let linear = spec.shape.len() == 2 && spec.name != "model.embed_tokens.weight";
-        assert_eq!(found.map(<[f32]>::len), linear.then(|| spec.shape[1]), "{}", spec.name);
-        assert!(found.is_none_or(|means| means.iter().all(|mean| *mean > 0.0)), "{}", spec.name);
-    }
-    let of = |name: &str| importance.of(&format!("model.layers.0.{name}_proj.weight")).unwrap();
-    assert_eq!(of("self_attn.q"), of("self_attn.v"));
-    assert_ne!(of("self_attn.q"), of("mlp.gate"));
-    // The first layer's input is the normalised embedding of each id: mean squares by hand.
-    let table = params.get("model.embed_tokens.weight").unwrap();
-    let mut expected = vec![0.0f64; config.hidden_size];
-    for id in &ids {
-        let row = &table[*id as usize * config.hidden_size..][..config.hidden_size];
-        let square = |value: &f32| f64::from(*value) * f64::from(*value);
-        let mean = row.iter().map(square).sum::<f64>() / row.len() as f64 + f64::from(config.norm_eps);
-        expected.iter_mut().zip(row).for_each(|(sum, value)| *sum += square(value) / mean / 700.0);
-    }
-    for (found, expected) in of("self_attn.q").iter().zip(&expected) {
-        assert!((f64::from(*found) / expected - 1.0).abs() < 1e-4, "{found} for {expected}");
-    }
-    for ids in [&[][..], &[1]] {
-        assert!(matches!(Importance::collect(&network, ids), Err(QuantError::NoCalibration { .. })));
-    }
-}
-
-#[test]
-fn calibration_lowers_the_weighted_error_of_every_tensor() {
-    let (config, params, ids) = calibrated();
-    let cpu = Arc::new(Cpu::detect(Some(2)).unwrap());
-    let network = Network::load(config.clone(), &params, cpu.clone()).unwrap();
-    let importance = Importance::collect(&network, &ids).unwrap();
-    let options = Options { importance: Some(&importance), ..Options::default() };
-    for kind in ["q4_0", "q4_k_m"] {
-        let plan = plan(&config, kind.parse().unwrap(), None);
-        let make = |options| QuantizedModel::new(&cpu, &params, &plan, options, |_| {}).unwrap();
-        let (plain, searched) = (make(Options::default()), make(options));
-        for (plain_report, report) in plain.reports.iter().zip(&searched.reports) {
-            let name = &report.plan.spec.name;
-            let bytes = |model: &QuantizedModel| model.tensor(&report.plan.spec).unwrap().bytes.len();
-            assert_eq!(bytes(&plain), bytes(&searched), "{kind}, {name}");
-            assert_eq!(plain_report.weighted, None);
-            let quantized = report.plan.dtype.is_quantized();
-            let error = report.weighted.unwrap();
-            if quantized && importance.of(name).is_none() {
-                assert!(error == report.nmse && error < plain_report.nmse, "{kind}, {name}: {error}");
-            } else if quantized {
-                // Random weights know nothing of the inputs, so plain and weighted error agree to a few percent.
-                assert!((0.0..0.99 * plain_report.nmse).contains(&error), "{kind}, {name}: {error}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_plan_for_a_size_keeps_it_and_more_bytes_are_never_worse() {
     let (config, params, ids) = calibrated();
     let cpu = Arc::new(Cpu::detect(Some(2)).unwrap());
-    let network = Network::load(config.clone(), &params, cpu.clone()).unwrap();
-    let importance = Importance::collect(&network, &ids).unwrap();
-    let options = Options { importance: Some(&importance), ..Options::default() };
+    let calibration = Calibration::new(&config, &ids).unwrap();
+    let options = Options { calibration: Some(&calibration), ..Options::default() };
     let smallest = total_bytes(&plan(&config, "q4_0".parse().unwrap(), Some(DType::Q4_0)));
     let at = |bytes: usize, embedding| {
         plan_for_size(&cpu, &params, (&config, embedding), bytes, options).inspect(|plan| {
@@ -180,13 +117,12 @@ fn a_plan_for_a_size_keeps_it_and_more_bytes_are_never_worse() {
     let kind = |plan: &[TensorPlan], name: &str| {
         plan.iter().find(|tensor| tensor.spec.name == name).map(|tensor| tensor.dtype)
     };
+    let network = |source: &dyn TensorSource| Network::load(config.clone(), source, cpu.clone()).unwrap();
+    let reference = network(&params);
+    let window = shakti_engine::ScoredWindow { ids: &ids, scored_from: 1 };
     let error = |plan: &[TensorPlan]| -> f64 {
         let model = QuantizedModel::new(&cpu, &params, plan, options, |_| {}).unwrap();
-        let of = |report: &TensorReport| {
-            let factor = if report.plan.spec.name == "lm_head.weight" { 10.0 } else { 1.0 };
-            factor * report.weighted.unwrap()
-        };
-        model.reports.iter().map(of).sum()
+        network(&model).divergences(&reference, &[window]).unwrap()[0]
     };
     let mut errors = Vec::new();
     for share in [1.0, 1.5] {
@@ -239,4 +175,32 @@ fn a_calibrated_model_is_far_nearer_to_the_original_and_the_same_for_any_threads
         assert!(bytes == made(1, Some(&calibration)).1, "{kind}");
     }
     assert!(matches!(Calibration::new(&config, &[1]), Err(QuantError::NoCalibration { tokens: 1 })));
+}
+
+#[test]
+fn second_moments_are_those_of_the_normalised_inputs() {
+    let (config, params, ids) = calibrated();
+    let cpu = Cpu::detect(Some(2)).unwrap();
+    let calibration = Calibration::new(&config, &ids).unwrap();
+    assert_eq!(calibration.tokens(), 700);
+    let walk = crate::sequential::Walk::new(&cpu, &params, &calibration).unwrap();
+    let index = Layout::new(&config).index("model.layers.0.self_attn.q_proj.weight").unwrap();
+    let found = walk.observe(0, &walk.embed().unwrap(), &[index]).remove(&index).unwrap();
+    // What enters the first layer is the normalised embedding of each id: its moment by hand.
+    let k = config.hidden_size;
+    let table = params.get("model.embed_tokens.weight").unwrap();
+    let mut expected = vec![0.0f64; k * k];
+    for id in &ids {
+        let row = &table[*id as usize * k..][..k];
+        let square = |value: &f32| f64::from(*value) * f64::from(*value);
+        let mean = row.iter().map(square).sum::<f64>() / k as f64 + f64::from(config.norm_eps);
+        for (i, a) in row.iter().enumerate() {
+            for (j, b) in row.iter().enumerate() {
+                expected[i * k + j] += f64::from(*a) * f64::from(*b) / mean / 700.0;
+            }
+        }
+    }
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} for {expected}");
+    }
 }

@@ -14,8 +14,8 @@ use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
 use shakti_model::{ModelConfig, ParamSpec};
 use shakti_quant::{
-    Calibration, FileType, Importance, Options, QuantizedModel, TensorPlan, TensorReport, plan,
-    plan_for_size, total_bytes,
+    Calibration, FileType, Options, QuantizedModel, TensorPlan, TensorReport, plan, plan_for_size,
+    total_bytes,
 };
 use shakti_tokenizer::Tokenizer;
 
@@ -141,18 +141,11 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
                     ids.len()
                 ));
             }
-            Some((calibration, ids))
+            Some(calibration)
         }
         _ => None,
     };
-    // Types are chosen before anything is calibrated, by the importance of inputs alone.
-    let importance = match (&calibration, target) {
-        (Some((_, ids)), Target::Size(_)) => Some(Importance::collect(original.network(), ids)?),
-        _ => None,
-    };
-    let calibration = calibration.as_ref().map(|(calibration, _)| calibration);
-    let options =
-        Options { allow_requantize: args.allow_requantize, importance: importance.as_ref(), calibration };
+    let options = Options { allow_requantize: args.allow_requantize, calibration: calibration.as_ref() };
     let progress = Some(settings.output);
     let request = Request { target, embedding, options, progress };
     let made = write_gguf(&cpu, &source, &request, (&args.out, overwrite))?;
@@ -170,7 +163,7 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
         before: quality.before,
         after: quality.after,
         kl_divergence: quality.kl_divergence,
-        calibration_tokens: calibration.map(Calibration::tokens),
+        calibration_tokens: calibration.as_ref().map(Calibration::tokens),
         warnings: made.export.warnings.clone(),
     };
     settings.output.result(&report, text(&report))?;

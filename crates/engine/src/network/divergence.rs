@@ -58,8 +58,8 @@ impl Network {
     }
 }
 
-/// `KL(softmax(p) || softmax(q))` of two rows of scores.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
+/// `KL(softmax(p) || softmax(q))` of two rows of scores, in nats.
+pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let log_sum = |scores: &[f32]| {
         let most = scores.iter().fold(f32::NEG_INFINITY, |most, score| most.max(*score));
         let sum: f64 = scores.iter().map(|score| f64::from(score - most).exp()).sum();
