@@ -55,7 +55,17 @@ impl Settings {
     /// Names the file and what cannot be used in it.
     pub fn open_model(&self, path: &Path, options: LoadOptions) -> Result<Arc<Model>, Failure> {
         self.check_exists(path)?;
-        Ok(Arc::new(Model::open_with(path, self.cpu(), options)?))
+        let model = Arc::new(Model::open_with(path, self.cpu(), options)?);
+        self.check_screen(&model, options);
+        Ok(model)
+    }
+
+    /// Says so where a copy of the head was asked for and none was made.
+    pub fn check_screen(&self, model: &Model, options: LoadOptions) {
+        if options.head_screen && model.network().head_screen().is_none() {
+            self.output
+                .warn("--head-screen: the output head is not Q8_0 or Q6_K, a copy of it would save nothing");
+        }
     }
 
     /// Says what a model is where there is none.

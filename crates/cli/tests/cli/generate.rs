@@ -200,4 +200,6 @@ fn a_screened_head_writes_the_same_text() {
     assert!(cell["head_screen_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{cell}");
     assert!(cell["head_share_read"].as_f64().is_some_and(|share| share > 0.0 && share <= 1.0), "{cell}");
     assert!(bench(&model())["head_screen_bytes"].is_null(), "a head of floats has no copy");
+    let floats = shakti(&["generate", arg(&model()), "-p", "Asthma", "-n", "2", "--greedy", "--head-screen"]);
+    assert!(floats.stderr.contains("not Q8_0 or Q6_K"), "{}", floats.stderr);
 }

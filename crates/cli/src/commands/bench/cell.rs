@@ -36,6 +36,7 @@ pub fn measure(
     let cpu = Arc::new(Cpu::new(settings.kernels, threads));
     let start = Instant::now();
     let model = Model::open_with(path, cpu, args.serve.options())?;
+    settings.check_screen(&model, args.serve.options());
     let load_s = start.elapsed().as_secs_f64();
     let meter = Meter { energy: args.energy_counter(settings) };
     let mut speed = Speedometer::new(model.network(), cell);
