@@ -1,13 +1,14 @@
 //! Types per tensor under a size: every tensor is quantized in every format, then bytes go where they save most error.
 //!
 //! Minimised is `sum_t c_t E_t`, `E_t` the normalised squared error of tensor `t`. With a calibration text `c_t` is measured:
-//! the divergence that a unit of its error causes ([`crate::sensitivity`]). Without, it is 1 for the tensors of the layers and an
-//! untied embedding, and `10 L` for the head (the embedding when tied), whose output are the scores themselves: on
-//! a trained `shakti-nano` (`L = 6`) the KL divergence rose 60 times as fast with the head's error as with the
-//! sum of the others' (docs/experiments.md). The types
-//! of a tensor that no mix of two others beats form a falling convex
-//! curve of error over bytes; all tensors start at their smallest type and the steepest step that fits is taken next. For
-//! sizes at which the next step fits exactly, that is the best choice; else it is off by less than one step.
+//! the divergence that a unit of its error causes ([`crate::sensitivity`]). Without, it is 1 for the tensors of the layers
+//! and an untied embedding, and `10 L` for the head (the embedding when tied), whose output are the scores themselves: on a
+//! trained `shakti-nano` (`L = 6`) the KL divergence rose 60 times as fast with the head's error as with the sum of the
+//! others' (docs/experiments.md).
+//!
+//! The types of a tensor that no mix of two others beats form a falling convex curve of error over bytes; all tensors start
+//! at their smallest type and the steepest step that fits is taken next. For sizes at which the next step fits exactly, that
+//! is the best choice; else it is off by less than one step.
 
 use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;

@@ -37,3 +37,24 @@ pub(crate) struct Task<'a> {
     /// The start of `y`, of `M * N` floats; nobody else reads or writes the columns of `panels` in the rows of `tiles`.
     pub y: *mut f32,
 }
+
+/// Runs a task by what its weight is stored as: `run_floats::<T>(task)` or `run_blocks::<Format, Dots>(task)`, with the format's
+/// and the float's types in scope where it stands.
+macro_rules! run_stored_type {
+    ($task:expr, $dots:ident) => {
+        match $task.w.dtype() {
+            DType::F32 => run_floats::<F32>($task),
+            DType::F16 => run_floats::<F16>($task),
+            DType::BF16 => run_floats::<Bf16>($task),
+            DType::Q8_0 => run_blocks::<Q8_0, $dots>($task),
+            DType::Q5_0 => run_blocks::<Q5_0, $dots>($task),
+            DType::Q5_1 => run_blocks::<Q5_1, $dots>($task),
+            DType::Q4_0 => run_blocks::<Q4_0, $dots>($task),
+            DType::Q4_1 => run_blocks::<Q4_1, $dots>($task),
+            DType::Q6_K => run_blocks::<Q6_K, $dots>($task),
+            DType::Q5_K => run_blocks::<Q5_K, $dots>($task),
+            DType::Q4_K => run_blocks::<Q4_K, $dots>($task),
+        }
+    };
+}
+pub(crate) use run_stored_type;

@@ -5,15 +5,15 @@ use crate::blocks::{dequantize_row, quantize_row};
 use crate::{Cpu, KernelSet};
 
 /// A small generator of uniform numbers in -1..1.
-struct Numbers(u64);
+pub(super) struct Numbers(pub u64);
 
 impl Numbers {
-    fn next(&mut self) -> f32 {
+    pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn take(&mut self, n: usize) -> Vec<f32> {
+    pub fn take(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.next()).collect()
     }
 

@@ -3,6 +3,7 @@
 //! Where lanes are contiguous in the source, rows of lanes are copied; where depth is contiguous, squares are
 //! transposed in registers. Both read whole cache lines.
 
+use super::Simd;
 use crate::ops::gemm::PackSource;
 
 /// The part of packing that depends on the instruction set and on the type the product multiplies.
@@ -27,6 +28,32 @@ pub(crate) trait Packer: Copy {
 
     /// One word from up to `K_PER_WORD` values; those that are missing are zero.
     fn word(self, values: [f32; 2]) -> u32;
+}
+
+/// Packs f32 panels of a multiple of a vector's lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Squares<S>(pub S);
+
+impl<S: Simd> Packer for Squares<S> {
+    const LANES: usize = S::LANES;
+    const K_PER_WORD: usize = 1;
+
+    #[inline(always)]
+    unsafe fn square(self, to: *mut u32, width: usize, from: *const f32, lane_stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.transpose_ptr(from, lane_stride, to.cast(), width) };
+    }
+
+    #[inline(always)]
+    unsafe fn row(self, to: *mut u32, from: *const f32, _k_stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.store_ptr(to.cast(), self.0.load_ptr(from)) }
+    }
+
+    #[inline(always)]
+    fn word(self, [value, _]: [f32; 2]) -> u32 {
+        value.to_bits()
+    }
 }
 
 /// Packs panels of `width` lanes that fill `to`; lanes and depth that the source lacks are zero.

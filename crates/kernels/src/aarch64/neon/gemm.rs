@@ -2,7 +2,6 @@
 //!
 //! NEON multiplies by one element of a vector, so the 8 factors of a step are two loads and need no broadcast.
 
-use super::pack::Pack4;
 use super::vector::Neon;
 use crate::ops::gemm::{PackSource, PackedGemm, Tile, no_state};
 use crate::simd;
@@ -36,7 +35,7 @@ pub(super) static ROUNDED: PackedGemm = PackedGemm { pack_a: pack_rounded, pack_
 #[target_feature(enable = "neon")]
 unsafe fn pack(to: &mut [u32], width: usize, source: &PackSource) {
     // SAFETY: compiled for, and so only called on, a CPU with NEON; the caller's promise about the source.
-    unsafe { simd::pack::pack(Pack4(Neon::new()), to, width, source) };
+    unsafe { simd::pack::pack(simd::pack::Squares(Neon::new()), to, width, source) };
 }
 
 #[target_feature(enable = "neon")]

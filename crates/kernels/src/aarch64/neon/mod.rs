@@ -1,7 +1,6 @@
 //! Float kernels for NEON: every 64-bit Arm CPU has it.
 
 mod gemm;
-mod pack;
 mod vector;
 
 use crate::floats::Gemm;

@@ -38,7 +38,7 @@ pub(super) trait Integers {
 
 /// # Safety
 /// As [`matmul`](super::matmul).
-pub(super) unsafe fn run_blocks<I: Integers, F: Format>(task: &Task<'_>) {
+pub(super) unsafe fn run_blocks<F: Format, I: Integers>(task: &Task<'_>) {
     // SAFETY: the places are those of the task.
     unsafe {
         let start = |tile| task.x.block_tile(tile).as_ptr();

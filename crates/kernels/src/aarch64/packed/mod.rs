@@ -10,7 +10,7 @@ mod widening;
 mod words;
 
 use crate::blocks::DType;
-use crate::packed::kernels::{PackedKernels, Task};
+use crate::packed::kernels::{PackedKernels, Task, run_stored_type};
 use crate::packed::layout::{LANES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use blocks::{Integers, run_blocks};
 use dots::Dots;
@@ -42,21 +42,7 @@ const fn kernels<I: Integers>() -> PackedKernels {
 /// The instructions of `I`; what [`Task::y`] says.
 unsafe fn matmul<I: Integers>(task: &Task<'_>) {
     // SAFETY: the caller's promises are those of each of these.
-    unsafe {
-        match task.w.dtype() {
-            DType::F32 => run_floats::<F32>(task),
-            DType::F16 => run_floats::<F16>(task),
-            DType::BF16 => run_floats::<Bf16>(task),
-            DType::Q8_0 => run_blocks::<I, Q8_0>(task),
-            DType::Q5_0 => run_blocks::<I, Q5_0>(task),
-            DType::Q5_1 => run_blocks::<I, Q5_1>(task),
-            DType::Q4_0 => run_blocks::<I, Q4_0>(task),
-            DType::Q4_1 => run_blocks::<I, Q4_1>(task),
-            DType::Q6_K => run_blocks::<I, Q6_K>(task),
-            DType::Q5_K => run_blocks::<I, Q5_K>(task),
-            DType::Q4_K => run_blocks::<I, Q4_K>(task),
-        }
-    }
+    unsafe { run_stored_type!(task, I) }
 }
 
 /// One panel times one tile: where both lie and where the outputs go.

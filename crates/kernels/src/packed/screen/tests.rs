@@ -2,19 +2,7 @@
 
 use super::*;
 use crate::KernelSet;
-
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    fn take(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.next()).collect()
-    }
-}
+use crate::packed::tests::Numbers;
 
 fn pack(dtype: DType, rows: usize, cols: usize, values: &[f32]) -> PackedMatrix {
     let row_bytes = dtype.row_bytes(cols).unwrap();

@@ -3,7 +3,7 @@
 use super::super::Simd;
 use super::super::exp::exp;
 use super::super::lanes::{Lanes, for_lanes};
-use super::stored::{Blocks, Scaled, Scratch};
+use super::stored::{Blocks, Meeting, Scaled, Scratch};
 use super::{ROWS, Visible};
 use crate::ops::attention::{KEY_BLOCK, Stored, TileKeys, TilePart};
 
@@ -38,9 +38,10 @@ fn sums<S: Simd, B: Blocks>(s: S, part: TilePart<'_>, q: &[f32], keys: &TileKeys
         }
         for block in keys.blocks {
             let Some(visible) = Visible::new::<S>(keys, block, &positions[..rows]) else { continue };
-            blocks.scores(s, &mut scores, (q, rows, dim), (block, &visible), &mut scratch);
+            let meeting = Meeting { rows, dim, block, visible: &visible };
+            blocks.scores(s, &mut scores, q, meeting, &mut scratch);
             softmax(s, &mut scores[..rows * KEY_BLOCK], &mut state, &visible, out);
-            blocks.add_values(s, out, (&scores, rows, dim), (block, &visible), &mut scratch);
+            blocks.add_values(s, out, &scores, meeting, &mut scratch);
         }
         max.copy_from_slice(&state.max[..rows]);
         sum.copy_from_slice(&state.sum[..rows]);

@@ -9,6 +9,15 @@ use half::f16;
 /// Room for what one block's rows need on the way.
 pub(super) type Scratch = [f32; ROWS * KEY_BLOCK];
 
+/// Some rows of a tile meet one block of keys.
+#[derive(Clone, Copy)]
+pub(super) struct Meeting<'a> {
+    pub rows: usize,
+    pub dim: usize,
+    pub block: &'a KeyBlock,
+    pub visible: &'a Visible,
+}
+
 /// Keys and values of one head.
 pub(super) trait Blocks: Copy {
     /// `scores [rows, 64] = q [rows, dim] K [dim, 64]` for the keys that are visible.
@@ -16,8 +25,8 @@ pub(super) trait Blocks: Copy {
         self,
         s: S,
         scores: &mut [f32],
-        rows: (&[f32], usize, usize),
-        keys: (&KeyBlock, &Visible),
+        q: &[f32],
+        meeting: Meeting<'_>,
         scratch: &mut Scratch,
     );
 
@@ -26,8 +35,8 @@ pub(super) trait Blocks: Copy {
         self,
         s: S,
         out: &mut [f32],
-        rows: (&[f32], usize, usize),
-        keys: (&KeyBlock, &Visible),
+        scores: &[f32],
+        meeting: Meeting<'_>,
         scratch: &mut Scratch,
     );
 }
@@ -38,8 +47,8 @@ impl<E: Element> Blocks for Pair<&[E]> {
         self,
         s: S,
         scores: &mut [f32],
-        (q, rows, dim): (&[f32], usize, usize),
-        (block, visible): (&KeyBlock, &Visible),
+        q: &[f32],
+        Meeting { rows, dim, block, visible }: Meeting<'_>,
         _scratch: &mut Scratch,
     ) {
         let vectors = visible.vectors::<S>();
@@ -62,8 +71,8 @@ impl<E: Element> Blocks for Pair<&[E]> {
         self,
         s: S,
         out: &mut [f32],
-        (scores, rows, dim): (&[f32], usize, usize),
-        (block, visible): (&KeyBlock, &Visible),
+        scores: &[f32],
+        Meeting { rows, dim, block, visible }: Meeting<'_>,
         _scratch: &mut Scratch,
     ) {
         let start = visible.keys.start;
@@ -96,8 +105,8 @@ impl Blocks for Scaled<'_> {
         self,
         s: S,
         scores: &mut [f32],
-        (q, rows, dim): (&[f32], usize, usize),
-        (block, visible): (&KeyBlock, &Visible),
+        q: &[f32],
+        Meeting { rows, dim, block, visible }: Meeting<'_>,
         part: &mut Scratch,
     ) {
         let vectors = visible.vectors::<S>();
@@ -136,8 +145,8 @@ impl Blocks for Scaled<'_> {
         self,
         s: S,
         out: &mut [f32],
-        (scores, rows, dim): (&[f32], usize, usize),
-        (block, visible): (&KeyBlock, &Visible),
+        scores: &[f32],
+        Meeting { rows, dim, block, visible }: Meeting<'_>,
         scaled: &mut Scratch,
     ) {
         let (start, vectors) = (visible.keys.start, visible.vectors::<S>());

@@ -1,6 +1,6 @@
 //! Products of f32 panels: 6 rows times 2 vectors of 8 columns, 12 of the 16 registers as sums.
 
-use super::pack::{Pack6, Pack8};
+use super::pack::Pack6;
 use super::vector::Avx2;
 use crate::ops::gemm::{PackSource, PackedGemm, Tile, no_state};
 use crate::simd;
@@ -36,7 +36,7 @@ unsafe fn pack_a(to: &mut [u32], width: usize, source: &PackSource) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn pack_b(to: &mut [u32], width: usize, source: &PackSource) {
     // SAFETY: as in `pack_a`.
-    unsafe { simd::pack::pack(Pack8(Avx2::new()), to, width, source) };
+    unsafe { simd::pack::pack(simd::pack::Squares(Avx2::new()), to, width, source) };
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -1,7 +1,7 @@
 //! Kernels for AVX2 with FMA.
 
 pub(crate) mod gemm;
-pub(crate) mod pack;
+mod pack;
 pub(crate) mod packed;
 pub(crate) mod vector;
 

@@ -1,4 +1,4 @@
-//! Packing f32 panels with 6 and 8 lanes at a time.
+//! Packing f32 panels with 6 lanes at a time.
 
 use super::super::transpose::transpose_8;
 use super::vector::Avx2;
@@ -7,11 +7,7 @@ use crate::simd::pack::Packer;
 
 /// Panels of 6 lanes.
 #[derive(Clone, Copy)]
-pub(crate) struct Pack6(pub Avx2);
-
-/// Panels of a multiple of 8 lanes.
-#[derive(Clone, Copy)]
-pub(crate) struct Pack8(pub Avx2);
+pub(super) struct Pack6(pub Avx2);
 
 impl Packer for Pack6 {
     const LANES: usize = 6;
@@ -35,28 +31,6 @@ impl Packer for Pack6 {
     unsafe fn row(self, to: *mut u32, from: *const f32, _k_stride: usize) {
         // SAFETY: the caller's promise.
         unsafe { self.0.store_first_ptr(to.cast(), 6, self.0.load_first_ptr(from, 6)) }
-    }
-
-    #[inline(always)]
-    fn word(self, [value, _]: [f32; 2]) -> u32 {
-        value.to_bits()
-    }
-}
-
-impl Packer for Pack8 {
-    const LANES: usize = 8;
-    const K_PER_WORD: usize = 1;
-
-    #[inline(always)]
-    unsafe fn square(self, to: *mut u32, width: usize, from: *const f32, lane_stride: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.transpose_ptr(from, lane_stride, to.cast(), width) };
-    }
-
-    #[inline(always)]
-    unsafe fn row(self, to: *mut u32, from: *const f32, _k_stride: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.store_ptr(to.cast(), self.0.load_ptr(from)) }
     }
 
     #[inline(always)]

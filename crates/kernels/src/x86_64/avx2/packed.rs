@@ -9,7 +9,7 @@ mod words;
 use crate::blocks::DType;
 use crate::packed::TILE_WORDS;
 use crate::packed::activations::{QuantizedBlock, block_scale};
-use crate::packed::kernels::{PackedKernels, Task};
+use crate::packed::kernels::{PackedKernels, Task, run_stored_type};
 use crate::packed::layout::{BLOCK, LANES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use blocks::run_blocks;
 use dots::{Maddubs, Vnni};
@@ -76,21 +76,7 @@ macro_rules! matmul {
         #[target_feature(enable = $features)]
         unsafe fn $name(task: &Task<'_>) {
             // SAFETY: the caller's promises are those of each of these.
-            unsafe {
-                match task.w.dtype() {
-                    DType::F32 => run_floats::<F32>(task),
-                    DType::F16 => run_floats::<F16>(task),
-                    DType::BF16 => run_floats::<Bf16>(task),
-                    DType::Q8_0 => run_blocks::<Q8_0, $dots>(task),
-                    DType::Q5_0 => run_blocks::<Q5_0, $dots>(task),
-                    DType::Q5_1 => run_blocks::<Q5_1, $dots>(task),
-                    DType::Q4_0 => run_blocks::<Q4_0, $dots>(task),
-                    DType::Q4_1 => run_blocks::<Q4_1, $dots>(task),
-                    DType::Q6_K => run_blocks::<Q6_K, $dots>(task),
-                    DType::Q5_K => run_blocks::<Q5_K, $dots>(task),
-                    DType::Q4_K => run_blocks::<Q4_K, $dots>(task),
-                }
-            }
+            unsafe { run_stored_type!(task, $dots) }
         }
     };
 }

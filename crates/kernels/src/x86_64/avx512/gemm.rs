@@ -1,8 +1,6 @@
 //! Products of f32 panels: 8 rows times 3 vectors of 16 columns, 24 of the 32 registers as sums.
 
-use super::super::avx2::pack::Pack8;
 use super::super::avx2::vector::Avx2;
-use super::pack::Pack16;
 use super::vector::Avx512;
 use crate::ops::gemm::{PackSource, PackedGemm, Tile, no_state};
 use crate::simd;
@@ -33,13 +31,13 @@ pub(crate) static ROUNDED: PackedGemm = PackedGemm { pack_a: pack_a_rounded, pac
 unsafe fn pack_a(to: &mut [u32], width: usize, source: &PackSource) {
     // SAFETY: compiled for, and so only called on, a CPU with AVX-512, which includes AVX2; the caller's promise
     // about the source.
-    unsafe { simd::pack::pack(Pack8(Avx2::new()), to, width, source) };
+    unsafe { simd::pack::pack(simd::pack::Squares(Avx2::new()), to, width, source) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn pack_b(to: &mut [u32], width: usize, source: &PackSource) {
     // SAFETY: as in `pack_a`.
-    unsafe { simd::pack::pack(Pack16(Avx512::new()), to, width, source) };
+    unsafe { simd::pack::pack(simd::pack::Squares(Avx512::new()), to, width, source) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]

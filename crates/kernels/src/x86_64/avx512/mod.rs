@@ -1,7 +1,6 @@
 //! Kernels for AVX-512 (F, BW, DQ, VL), and packed matmul with VNNI.
 
 pub(crate) mod gemm;
-pub(crate) mod pack;
 pub(crate) mod packed;
 pub(crate) mod vector;
 
