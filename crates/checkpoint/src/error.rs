@@ -143,7 +143,8 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    pub(crate) fn io(path: &Path, doing: &'static str, source: std::io::Error) -> Self {
+    /// What the system reported while `doing` something with a file; a file in the way becomes [`Self::AlreadyExists`].
+    pub fn io(path: &Path, doing: &'static str, source: std::io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
             std::io::ErrorKind::AlreadyExists => Self::AlreadyExists { path },

@@ -23,6 +23,16 @@ pub enum ErrorKind {
         "unknown kind of file: expected a name that ends in .txt, .jsonl, .ndjson or .json, each also with .gz or .zst"
     )]
     UnknownFormat,
+    /// Records are copied into a file of their own kind only.
+    #[error(
+        "expected a name that ends in {expected} (also with .gz or .zst), as the input does, found {found}"
+    )]
+    OutputName {
+        /// Endings of the records' container.
+        expected: &'static str,
+        /// Endings of the container that the name asks for.
+        found: &'static str,
+    },
     /// The name promises a compression that the bytes do not have.
     #[error("expected {expected} data because of the file's name, found other bytes")]
     Compression {
@@ -110,6 +120,9 @@ pub enum ErrorKind {
         /// What the record is.
         found: &'static str,
     },
+    /// Whoever watched the work ended it.
+    #[error("stopped on request")]
+    Stopped,
     /// The tokenizer refused a record.
     #[error("tokenizer: {0}")]
     Encode(Box<dyn std::error::Error + Send + Sync>),

@@ -9,16 +9,19 @@
 //! 3. [`tokenize`] makes a [`TokenSource`] of them, token ids and loss mask, with a [`TextEncoder`].
 //! 4. [`BatchLoader`] mixes sources and packs [`Batch`]es in an order that a [`Position`] resumes exactly.
 //!
-//! [`inspect`] describes one file for a person.
+//! [`inspect`] describes one file for a person; [`cleaning`] holds what is done to files before a run.
 #![forbid(unsafe_code)]
 
 pub mod batches;
+pub mod cleaning;
 pub mod corpus;
 mod encoder;
 mod error;
+mod grams;
 mod hash;
 pub mod input;
 mod inspect;
+mod output;
 mod record;
 mod tokens;
 
@@ -26,7 +29,11 @@ pub use batches::{Batch, BatchLoader, BatchSettings, MixturePart, PartPosition, 
 pub use corpus::{Corpus, CorpusReport, CorpusSettings, OverlapReport, Split};
 pub use encoder::TextEncoder;
 pub use error::{DataError, ErrorKind};
-pub use input::{FileFormat, ReaderSettings, RecordReader, TextDocuments};
+pub use grams::{GRAM_WORDS, Shingles};
+pub use input::{
+    Container, FileFormat, RawReader, RawRecord, ReaderSettings, RecordReader, SourceRecord, TextDocuments,
+};
 pub use inspect::{Inspection, Lengths, SamplePart, inspect};
+pub use output::{RecordWriter, check_name};
 pub use record::{Message, Record, RecordKind, Role};
 pub use tokens::{Encode, EncodeError, Targets, TokenSource, TokenizeReport, tokenize};

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod cleaning;
 mod common;
 mod convert;
 mod data;

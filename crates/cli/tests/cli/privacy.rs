@@ -39,9 +39,10 @@ fn every_command_passes_without_network_interfaces() {
     let (model, text) = (model(), fixture().join("text.txt"));
     let out = |name: &str| fixture().join("offline").join(name);
     let (vocabulary, quantized, exported) = (out("vocabulary"), out("quantized.gguf"), out("exported"));
+    let cleaned = out("cleaned.txt");
     let recipe = recipe();
     let (model, text) = (arg(&model), arg(&text));
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &["train", "pretrain", arg(&recipe)],
         &["quantize", model, arg(&quantized), "--type", "q4_0"],
         &["export", model, arg(&exported), "--to", "hf"],
@@ -54,6 +55,7 @@ fn every_command_passes_without_network_interfaces() {
         &["tokenizer", "encode", "-m", model, "Asthma"],
         &["tokenizer", "decode", "-m", model, "20"],
         &["data", "inspect", text],
+        &["data", "dedup", text, "-o", arg(&cleaned)],
     ];
     for args in commands {
         let Some(run) = offline(args) else {

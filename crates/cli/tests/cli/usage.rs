@@ -9,7 +9,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn every_commands_help_has_an_example() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &["quickstart"],
         &["train", "pretrain"],
         &["train", "sft"],
@@ -25,6 +25,7 @@ fn every_commands_help_has_an_example() {
         &["tokenizer", "encode"],
         &["tokenizer", "decode"],
         &["data", "inspect"],
+        &["data", "dedup"],
     ];
     for command in commands {
         let help = shakti(&[command, &["--help"]].concat()).ok();

@@ -1,20 +1,17 @@
 //! What held-out records share with other splits: word 13-grams, as the usual contamination check.
 //!
-//! A word is a run of letters and digits, lower case; a 13-gram does not cross from one message to the
-//! next. A held-out record touches if at least one of its 13-grams occurs in the other split. Grams are
+//! What a word is says [`crate::grams`]; a 13-gram does not cross from one message to the next. A held-out record touches if at least one of its 13-grams occurs in the other split. Grams are
 //! compared as 64-bit hashes. Memory: 16 bytes a held-out gram in each comparison; the
 //! other split is streamed.
 
 use super::{Corpus, Split};
 use crate::error::DataError;
-use crate::hash::mix;
+use crate::grams::{self, Filter, GRAM_WORDS};
 use crate::record::Record;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Words in a gram.
-pub const GRAM_WORDS: usize = 13;
 /// Examples kept for each pair of splits.
 const EXAMPLES: usize = 5;
 
@@ -128,8 +125,8 @@ pub(super) fn measure(corpus: &Corpus) -> Result<OverlapReport, DataError> {
 
 impl Comparison {
     fn new(held_out: Split, against: Split) -> Self {
-        let (grams, sites, found_sites) = (Vec::new(), Vec::new(), Vec::new());
-        Self { held_out, against, filter: Filter::new(&grams), grams, sites, found_sites }
+        let filter = Filter::new([].into_iter());
+        Self { held_out, against, grams: Vec::new(), filter, sites: Vec::new(), found_sites: Vec::new() }
     }
 
     fn hold_out(&mut self, record: &Record) {
@@ -140,7 +137,7 @@ impl Comparison {
 
     fn sort(&mut self) {
         self.grams.sort_unstable_by_key(|gram| (gram.hash, gram.record));
-        self.filter = Filter::new(&self.grams);
+        self.filter = Filter::new(self.grams.iter().map(|gram| gram.hash));
     }
 
     fn look_up(&mut self, record: &Record, hashes: &[u64]) {
@@ -187,31 +184,6 @@ impl Comparison {
     }
 }
 
-/// A bit for every hash modulo the number of bits: most grams of the other split end here, without a search.
-struct Filter(Vec<u64>);
-
-impl Filter {
-    /// 16 bits a gram, rounded up to a power of two: at most one gram in 16 passes by chance.
-    fn new(grams: &[Gram]) -> Self {
-        let mut filter = Self(vec![0; (grams.len() * 16).next_power_of_two().div_ceil(64)]);
-        for gram in grams {
-            let (word, bit) = filter.place(gram.hash);
-            filter.0[word] |= bit;
-        }
-        filter
-    }
-
-    fn place(&self, hash: u64) -> (usize, u64) {
-        let index = hash as usize & (self.0.len() * 64 - 1);
-        (index / 64, 1 << (index % 64))
-    }
-
-    fn may_hold(&self, hash: u64) -> bool {
-        let (word, bit) = self.place(hash);
-        self.0[word] & bit != 0
-    }
-}
-
 /// The grams with this hash, in sorted grams.
 fn matches(grams: &mut [Gram], hash: u64) -> &mut [Gram] {
     let start = grams.partition_point(|gram| gram.hash < hash);
@@ -219,31 +191,7 @@ fn matches(grams: &mut [Gram], hash: u64) -> &mut [Gram] {
     &mut grams[start..start + len]
 }
 
-/// Odd multiplier of the rolling hash.
-const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Calls `f` with the hash of every 13-gram of the record: mix(sum of word_i * BASE^(12 - i)), kept up by
-/// adding the newest word and taking the oldest away.
+/// Calls `f` with the hash of every 13-gram of the record.
 fn for_each_gram(record: &Record, mut f: impl FnMut(u64)) {
-    let leaving = BASE.wrapping_pow(GRAM_WORDS as u32);
-    for text in record.texts() {
-        let mut last = [0u64; GRAM_WORDS];
-        let mut rolling = 0u64;
-        for (count, word) in words(text).enumerate() {
-            let oldest = std::mem::replace(&mut last[count % GRAM_WORDS], word);
-            rolling = rolling.wrapping_mul(BASE).wrapping_add(word);
-            rolling = rolling.wrapping_sub(oldest.wrapping_mul(leaving));
-            if count + 1 >= GRAM_WORDS {
-                f(mix(rolling));
-            }
-        }
-    }
-}
-
-/// Hashes of the words of a text.
-fn words(text: &str) -> impl Iterator<Item = u64> + '_ {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(|word| {
-        let letters = word.chars().flat_map(char::to_lowercase);
-        letters.fold(0xCBF2_9CE4_8422_2325, |hash, c| (hash ^ u64::from(c)).wrapping_mul(0x100_0000_01B3))
-    })
+    record.texts().for_each(|text| grams::for_each_gram(text, GRAM_WORDS, &mut f));
 }

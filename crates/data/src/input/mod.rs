@@ -9,6 +9,7 @@ mod json;
 mod layout;
 mod lines;
 mod open;
+mod raw;
 mod text;
 
 #[cfg(test)]
@@ -16,12 +17,12 @@ mod tests;
 
 use crate::error::{DataError, ErrorKind};
 use crate::record::{Record, RecordKind};
-use lines::Lines;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use layout::Layout;
-pub use open::Compression;
+pub use open::{Compression, kind_of};
+pub use raw::{RawReader, RawRecord};
 
 /// How the documents of a `.txt` file are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -69,6 +70,17 @@ pub enum Container {
     Json,
 }
 
+impl Container {
+    /// The endings of file names that mean it.
+    pub fn endings(self) -> &'static str {
+        match self {
+            Self::Text => ".txt",
+            Self::JsonLines => ".jsonl or .ndjson",
+            Self::Json => ".json",
+        }
+    }
+}
+
 /// What a file turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileFormat {
@@ -98,14 +110,33 @@ impl std::fmt::Display for FileFormat {
     }
 }
 
+/// A record together with the text that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRecord {
+    /// The record.
+    pub record: Record,
+    /// The JSON object; `None` where the record is a document of a text file.
+    pub(crate) json: Option<String>,
+}
+
+impl SourceRecord {
+    /// What stands in the file: the JSON object, or the document. [`crate::RecordWriter`] writes it unchanged.
+    pub fn source(&self) -> &str {
+        match (&self.json, &self.record.kind) {
+            (Some(json), _) => json,
+            (None, RecordKind::Text(text)) => text,
+            (None, RecordKind::Chat(_)) => "",
+        }
+    }
+}
+
 /// Iterator over the records of one file. After an error it ends.
 pub struct RecordReader {
     file: Arc<Path>,
-    lines: Lines,
+    raw: RawReader,
     settings: ReaderSettings,
     format: FileFormat,
-    json: json::Objects,
-    first: Option<Record>,
+    first: Option<SourceRecord>,
     finished: bool,
 }
 
@@ -115,15 +146,13 @@ impl RecordReader {
     /// # Errors
     /// Everything that can be wrong with the file up to its first record, an empty file included.
     pub fn open(path: &Path, settings: &ReaderSettings) -> Result<Self, DataError> {
-        let file: Arc<Path> = path.into();
-        let (compression, container) = open::kind_of(path).map_err(|kind| DataError::in_file(kind, path))?;
-        let input = open::open(path, compression).map_err(|kind| DataError::in_file(kind, path))?;
+        let raw = RawReader::open(path, settings)?;
+        let (compression, container) = (raw.compression(), raw.container());
         let mut reader = Self {
-            file,
-            lines: Lines::new(input, compression, settings.max_record_bytes),
+            file: path.into(),
+            raw,
             settings: settings.clone(),
             format: FileFormat { compression, container, layout: Layout::Text },
-            json: json::Objects::default(),
             first: None,
             finished: false,
         };
@@ -137,62 +166,13 @@ impl RecordReader {
         self.format
     }
 
-    fn read(&mut self, layout: Option<Layout>) -> Result<Option<Record>, DataError> {
-        let read = match self.format.container {
-            Container::Text => text::read_document(&mut self.lines, self.settings.text_documents)
-                .map(|document| document.map(|(line, text)| (line, RecordKind::Text(text), Vec::new()))),
-            Container::JsonLines => self.read_line().and_then(|line| self.parse(line, layout)),
-            Container::Json => self.json.next(&mut self.lines).and_then(|object| self.parse(object, layout)),
-        };
-        match read {
-            Ok(None) => Ok(None),
-            Ok(Some((line, kind, source_documents))) => {
-                Ok(Some(Record { kind, source_documents, file: self.file.clone(), line }))
-            }
-            Err((kind @ ErrorKind::Io(_), _)) => Err(DataError::in_file(kind, &self.file)),
-            Err((kind, line)) => Err(DataError::at_line(kind, &self.file, line)),
-        }
+    /// Bytes taken from the file so far, before decompression; buffers are ahead of the records.
+    pub fn bytes_read(&self) -> u64 {
+        self.raw.bytes_read()
     }
 
-    /// The next line that is not blank.
-    fn read_line(&mut self) -> Result<Option<(u64, String)>, Located> {
-        while let Some(line) = self.lines.next_line()? {
-            if !line.trim().is_empty() {
-                let text = line.to_owned();
-                return Ok(Some((self.lines.line(), text)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn parse(
-        &mut self,
-        object: Option<(u64, String)>,
-        layout: Option<Layout>,
-    ) -> Result<Option<Parsed>, Located> {
-        let Some((line, text)) = object else { return Ok(None) };
-        let at = |kind| (kind, line);
-        let object = json::parse_object(&text).map_err(at)?;
-        let layout = match layout {
-            Some(layout) => layout,
-            None => Layout::of(&object).map_err(at)?,
-        };
-        self.format.layout = layout;
-        let kind = layout.read(&object).map_err(at)?;
-        let documents = layout::document_ids(&object, &self.settings.document_fields).map_err(at)?;
-        Ok(Some((line, kind, documents)))
-    }
-}
-
-/// An error and the line it stands on.
-type Located = (ErrorKind, u64);
-/// Line, content, document ids.
-type Parsed = (u64, RecordKind, Vec<String>);
-
-impl Iterator for RecordReader {
-    type Item = Result<Record, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next record with the text it was read from.
+    pub fn next_source(&mut self) -> Option<Result<SourceRecord, DataError>> {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
@@ -202,5 +182,41 @@ impl Iterator for RecordReader {
         let item = self.read(Some(self.format.layout)).transpose();
         self.finished = !matches!(item, Some(Ok(_)));
         item
+    }
+
+    fn read(&mut self, layout: Option<Layout>) -> Result<Option<SourceRecord>, DataError> {
+        let Some(RawRecord { line, text }) = self.raw.read()? else { return Ok(None) };
+        let (kind, source_documents, json) = match self.format.container {
+            Container::Text => (RecordKind::Text(text), Vec::new(), None),
+            Container::JsonLines | Container::Json => {
+                let (kind, documents) =
+                    self.parse(&text, layout).map_err(|kind| DataError::at_line(kind, &self.file, line))?;
+                (kind, documents, Some(text))
+            }
+        };
+        let record = Record { kind, source_documents, file: self.file.clone(), line };
+        Ok(Some(SourceRecord { record, json }))
+    }
+
+    /// Content and document ids of an object.
+    fn parse(&mut self, text: &str, layout: Option<Layout>) -> Result<(RecordKind, Vec<String>), ErrorKind> {
+        let object = json::parse_object(text)?;
+        let layout = match layout {
+            Some(layout) => layout,
+            None => Layout::of(&object)?,
+        };
+        self.format.layout = layout;
+        Ok((layout.read(&object)?, layout::document_ids(&object, &self.settings.document_fields)?))
+    }
+}
+
+/// An error and the line it stands on.
+type Located = (ErrorKind, u64);
+
+impl Iterator for RecordReader {
+    type Item = Result<Record, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_source().map(|item| item.map(|source| source.record))
     }
 }

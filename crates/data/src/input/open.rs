@@ -5,6 +5,8 @@ use crate::error::ErrorKind;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
@@ -59,8 +61,11 @@ impl std::fmt::Display for Compression {
     }
 }
 
-/// Decides from the name what the file is.
-pub(super) fn kind_of(path: &Path) -> Result<(Compression, Container), ErrorKind> {
+/// Decides from the name what a file is.
+///
+/// # Errors
+/// An ending that says nothing to this crate.
+pub fn kind_of(path: &Path) -> Result<(Compression, Container), ErrorKind> {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let (stem, compression) = if let Some(stem) = name.strip_suffix(".gz") {
         (stem, Compression::Gzip)
@@ -78,13 +83,31 @@ pub(super) fn kind_of(path: &Path) -> Result<(Compression, Container), ErrorKind
     Ok((compression, container))
 }
 
-/// Opens the file for reading its decompressed bytes.
-pub(super) fn open(path: &Path, compression: Compression) -> Result<Box<dyn BufRead + Send>, ErrorKind> {
+/// Counts the bytes that are read.
+struct Counted {
+    file: File,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Opens the file for reading its decompressed bytes; `bytes_read` counts those taken from the file.
+pub(crate) fn open(
+    path: &Path,
+    compression: Compression,
+    bytes_read: Arc<AtomicU64>,
+) -> Result<Box<dyn BufRead + Send>, ErrorKind> {
     let file = File::open(path).map_err(ErrorKind::Io)?;
     if file.metadata().map_err(ErrorKind::Io)?.is_dir() {
         return Err(ErrorKind::Io(io::ErrorKind::IsADirectory.into()));
     }
-    let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, Counted { file, bytes: bytes_read });
     let magic = compression.magic();
     let mut start = Vec::new();
     file.by_ref().take(magic.len() as u64).read_to_end(&mut start).map_err(ErrorKind::Io)?;
