@@ -117,8 +117,8 @@ pub fn generate(
     request.stats.reused_tokens = reused;
     request.prefilled();
     loop {
-        let (piece, next) = request.accept(&logits, session.tokens())?;
-        let flow = on_piece(&piece).map_err(EngineError::Output)?;
+        let next = request.accept(&logits, session.tokens())?;
+        let flow = on_piece(request.piece()).map_err(EngineError::Output)?;
         let Some(next) = next else { break };
         if flow.is_break() {
             request.stop = Some(StopReason::Cancelled);
@@ -126,12 +126,12 @@ pub fn generate(
         }
         logits = session.feed_top(&[next], request.sampler.top())?;
     }
-    let (generation, rest) = request.finish(session.cache_bytes());
-    if !rest.is_empty() {
+    request.end();
+    if !request.piece().is_empty() {
         // Nothing is left that a break could stop.
-        let _ = on_piece(&rest).map_err(EngineError::Output)?;
+        let _ = on_piece(request.piece()).map_err(EngineError::Output)?;
     }
-    Ok(generation)
+    Ok(request.finish(session.cache_bytes()))
 }
 
 /// Continues every prompt, `batch_size` of them at a time; each gets the text that it would get alone.
@@ -155,20 +155,21 @@ pub fn generate_batch(
         if active.is_empty() {
             return Ok(done.into_iter().flatten().collect());
         }
-        let ids: Vec<Vec<u32>> = active.iter_mut().map(|one| std::mem::take(&mut one.next)).collect();
-        let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
-        let mut sessions: Vec<&mut Session> = active.iter_mut().map(|one| &mut one.session).collect();
+        let turns = active.iter_mut().map(|one| (&mut one.session, one.next.as_slice()));
+        let (mut sessions, ids): (Vec<&mut Session>, Vec<&[u32]>) = turns.unzip();
         let logits = feed_batch(&mut sessions, &ids)?;
         let vocab_size = model.config().vocab_size;
         for (one, logits) in active.iter_mut().zip(logits.chunks_exact(vocab_size)) {
             if one.request.ids.is_empty() {
                 one.request.prefilled();
             }
-            let (_, next) = one.request.accept(logits, one.session.tokens())?;
-            one.next.extend(next);
+            one.next.clear();
+            one.next.extend(one.request.accept(logits, one.session.tokens())?);
         }
         for one in active.extract_if(.., |one| one.next.is_empty()) {
-            done[one.index] = Some(one.request.finish(one.session.cache_bytes()).0);
+            let Active { index, session, mut request, .. } = one;
+            request.end();
+            done[index] = Some(request.finish(session.cache_bytes()));
         }
     }
 }
@@ -208,7 +209,11 @@ struct Request<'a> {
     limit: usize,
     at_limit: StopReason,
     ids: Vec<u32>,
+    /// All text so far, and where the last piece of it starts.
     text: String,
+    piece: usize,
+    /// Characters of the last token, before stop strings are looked for.
+    decoded: String,
     stop: Option<StopReason>,
     stats: GenerationStats,
     start: Instant,
@@ -251,6 +256,8 @@ impl<'a> Request<'a> {
             at_limit,
             ids: Vec::new(),
             text: String::new(),
+            piece: 0,
+            decoded: String::new(),
             stop: None,
             stats,
             start: Instant::now(),
@@ -262,11 +269,17 @@ impl<'a> Request<'a> {
         self.stats.prefill_seconds = self.start.elapsed().as_secs_f64();
     }
 
-    /// Samples from `logits [V]`; returns the text that became certain and the id to feed next, if any.
-    fn accept(&mut self, logits: &[f32], context: &[u32]) -> Result<(String, Option<u32>), EngineError> {
+    /// The text that became certain last.
+    fn piece(&self) -> &str {
+        &self.text[self.piece..]
+    }
+
+    /// Samples from `logits [V]`; returns the id to feed next, if any.
+    fn accept(&mut self, logits: &[f32], context: &[u32]) -> Result<Option<u32>, EngineError> {
+        self.piece = self.text.len();
         if self.limit == 0 {
             self.stop = Some(self.at_limit.clone());
-            return Ok((String::new(), None));
+            return Ok(None);
         }
         let id = self.sampler.sample(logits, context)?;
         let now = Instant::now();
@@ -275,36 +288,39 @@ impl<'a> Request<'a> {
         self.ids.push(id);
         if !self.options.ignore_eos && self.model.stop_ids().contains(&id) {
             self.stop = Some(StopReason::EndToken { id });
-            return Ok((String::new(), None));
+            return Ok(None);
         }
-        let piece = match self.model.visible_bytes(id) {
-            Some(bytes) => self.utf8.push(bytes),
-            None => self.utf8.finish(),
-        };
-        let watched = self.watch.push(&piece);
-        self.text.push_str(&watched.text);
-        if let Some(text) = watched.stop {
-            self.stop = Some(StopReason::StopString { text });
+        self.decoded.clear();
+        match self.model.visible_bytes(id) {
+            Some(bytes) => self.utf8.push(bytes, &mut self.decoded),
+            None => self.utf8.finish(&mut self.decoded),
+        }
+        if let Some(text) = self.watch.push(&self.decoded, &mut self.text) {
+            self.stop = Some(StopReason::StopString { text: text.to_owned() });
         } else if self.ids.len() >= self.limit {
             self.stop = Some(self.at_limit.clone());
         }
-        Ok((watched.text, self.stop.is_none().then_some(id)))
+        Ok(self.stop.is_none().then_some(id))
     }
 
-    /// The result, and the text that was held back.
-    fn finish(mut self, kv_cache_bytes: usize) -> (Generation, String) {
-        let mut rest = String::new();
+    /// Ends the text; the last piece is then what was held back.
+    fn end(&mut self) {
+        self.piece = self.text.len();
         if !matches!(self.stop, Some(StopReason::StopString { .. })) {
-            let end = self.utf8.finish();
-            let watched = self.watch.push(&end);
-            rest = watched.text + &self.watch.finish();
-            self.text.push_str(&rest);
+            self.decoded.clear();
+            self.utf8.finish(&mut self.decoded);
+            let _ = self.watch.push(&self.decoded, &mut self.text);
+            self.watch.finish(&mut self.text);
         }
+    }
+
+    /// The result.
+    fn finish(mut self, kv_cache_bytes: usize) -> Generation {
         self.stats.new_tokens = self.ids.len();
         self.stats.kv_cache_bytes = kv_cache_bytes;
         let first = self.first_token.map_or(Duration::ZERO, |first| first.duration_since(self.start));
         self.stats.time_to_first_token_seconds = first.as_secs_f64();
         let stop = self.stop.unwrap_or(self.at_limit);
-        (Generation { text: self.text, ids: self.ids, stop, stats: self.stats }, rest)
+        Generation { text: self.text, ids: self.ids, stop, stats: self.stats }
     }
 }

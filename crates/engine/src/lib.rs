@@ -29,4 +29,4 @@ pub use session::{Session, feed_batch};
 pub use shakti_kernels::KvType;
 pub use shakti_model::{CacheMode, LossSum};
 pub use shakti_tokenizer::Message;
-pub use stop::{StopStrings, Watched};
+pub use stop::StopStrings;

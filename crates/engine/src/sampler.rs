@@ -76,6 +76,7 @@ pub struct Sampler {
     options: SamplerOptions,
     rng: Rng,
     penalized: Vec<f32>,
+    seen: Vec<u32>,
     candidates: Vec<Candidate>,
 }
 
@@ -87,7 +88,7 @@ impl Sampler {
     pub fn new(options: SamplerOptions) -> Result<Self, EngineError> {
         options.validate()?;
         let rng = Rng::new(options.seed);
-        Ok(Self { options, rng, penalized: Vec::new(), candidates: Vec::new() })
+        Ok(Self { options, rng, penalized: Vec::new(), seen: Vec::new(), candidates: Vec::new() })
     }
 
     /// How many of the highest scores decide; `None` if all do.
@@ -109,7 +110,9 @@ impl Sampler {
         if self.options.repetition_penalty != 1.0 {
             self.penalized.clear();
             self.penalized.extend_from_slice(logits);
-            penalize_repetition(&mut self.penalized, context, self.options.repetition_penalty);
+            self.seen.clear();
+            self.seen.extend_from_slice(context);
+            penalize_repetition(&mut self.penalized, &mut self.seen, self.options.repetition_penalty);
             scores = &self.penalized;
         }
         // Without a branch the scan of a whole vocabulary runs in vector registers.
@@ -159,12 +162,12 @@ pub fn argmax(scores: &[f32]) -> u32 {
     best
 }
 
-fn penalize_repetition(scores: &mut [f32], context: &[u32], penalty: f32) {
-    let mut seen = context.to_vec();
+/// Each id of `seen` counts once; they are sorted on the way.
+fn penalize_repetition(scores: &mut [f32], seen: &mut Vec<u32>, penalty: f32) {
     seen.sort_unstable();
     seen.dedup();
     for id in seen {
-        if let Some(score) = scores.get_mut(id as usize) {
+        if let Some(score) = scores.get_mut(*id as usize) {
             *score = if *score > 0.0 { *score / penalty } else { *score * penalty };
         }
     }

@@ -1,7 +1,9 @@
 //! One sequence in progress: its tokens and its KV cache.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use shakti_kernels::{Buffer, Buffers};
 use shakti_model::{Batch, CacheMode, KvCache};
 
 use crate::EngineError;
@@ -24,6 +26,17 @@ pub struct Session {
     cache: KvCache,
     mode: CacheMode,
     tokens: Vec<u32>,
+    pass: Pass,
+}
+
+/// Memory to work in, kept from call to call: what each session of a batch has been fed, and one forward pass.
+#[derive(Debug, Default)]
+struct Pass {
+    fed: Vec<usize>,
+    /// Which sessions take part, in order, and with how many tokens each.
+    turns: Vec<(usize, usize)>,
+    tokens: Vec<u32>,
+    rows: Vec<Range<usize>>,
 }
 
 impl Session {
@@ -35,7 +48,12 @@ impl Session {
         };
         let chunk = PREFILL_CHUNK.min(longest.max(1));
         let cache = KvCache::with_type(network.config(), network.kv_type(), mode, chunk);
-        Self { network: network.clone(), cache, mode, tokens: Vec::new() }
+        let remembered = match mode {
+            CacheMode::Bounded { max_seq_len } => max_seq_len,
+            CacheMode::Streaming { .. } => 2 * STREAM_MEMORY + chunk,
+        };
+        let tokens = Vec::with_capacity(remembered);
+        Self { network: network.clone(), cache, mode, tokens, pass: Pass::default() }
     }
 
     /// Tokens seen so far.
@@ -70,7 +88,7 @@ impl Session {
     ///
     /// # Errors
     /// No tokens, more than fit, or ids outside the vocabulary.
-    pub fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
+    pub fn feed(&mut self, ids: &[u32]) -> Result<Buffer, EngineError> {
         feed_batch(&mut [self], &[ids])
     }
 
@@ -79,11 +97,11 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::feed`].
-    pub fn feed_top(&mut self, ids: &[u32], top: Option<usize>) -> Result<Vec<f32>, EngineError> {
+    pub fn feed_top(&mut self, ids: &[u32], top: Option<usize>) -> Result<Buffer, EngineError> {
         let Some(top) = top.filter(|top| *top > 0) else { return self.feed(ids) };
         let hidden = feed_hidden(&mut [self], &[ids])?;
         let network = &self.network;
-        Ok(network.decoder.top_logits(network.compute(), &network.weights.weights(), &hidden, top).to_vec())
+        Ok(network.decoder.top_logits(network.compute(), &network.weights.weights(), &hidden, top))
     }
 
     /// Makes the sequence hold exactly `ids`, keeping the longest beginning it shares with them; returns the scores
@@ -91,11 +109,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::feed`].
-    pub fn feed_reusing(
-        &mut self,
-        ids: &[u32],
-        top: Option<usize>,
-    ) -> Result<(Vec<f32>, usize), EngineError> {
+    pub fn feed_reusing(&mut self, ids: &[u32], top: Option<usize>) -> Result<(Buffer, usize), EngineError> {
         let whole = self.tokens.len() == self.position();
         let shared = self.tokens.iter().zip(ids).take_while(|(a, b)| a == b).count();
         // The last token is always fed: its scores are what is asked for.
@@ -153,18 +167,20 @@ impl Session {
 ///
 /// # Panics
 /// If the sessions are of different networks, or there is not one list of ids for each.
-pub fn feed_batch(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
+pub fn feed_batch(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Buffer, EngineError> {
+    if sessions.is_empty() {
+        return Ok(Buffers::default().take(0));
+    }
     let hidden = feed_hidden(sessions, ids)?;
-    let Some(first) = sessions.first() else { return Ok(Vec::new()) };
-    let network = &first.network;
-    Ok(network.decoder.logits(network.compute(), &network.weights.weights(), &hidden).to_vec())
+    let network = &sessions[0].network;
+    Ok(network.decoder.logits(network.compute(), &network.weights.weights(), &hidden))
 }
 
-/// Appends `ids[i]` to session `i`; returns the normalised hidden states `[S, D]` of each one's last token.
-fn feed_hidden(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f32>, EngineError> {
+/// Appends `ids[i]` to session `i`, of which there is at least one; returns the normalised hidden states `[S, D]` of each
+/// one's last token.
+fn feed_hidden(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Buffer, EngineError> {
     assert_eq!(sessions.len(), ids.len(), "one list of ids for each session");
-    let Some(first) = sessions.first() else { return Ok(Vec::new()) };
-    let network = first.network.clone();
+    let network = sessions[0].network.clone();
     assert!(
         sessions.iter().all(|session| Arc::ptr_eq(&session.network, &network)),
         "sessions of one network"
@@ -172,49 +188,67 @@ fn feed_hidden(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Vec<f32>
     for (session, ids) in sessions.iter().zip(ids) {
         session.check(ids)?;
     }
-    let width = network.config().hidden_size;
-    let (compute, weights) = (network.compute(), network.weights.weights());
-    let mut fed = vec![0; sessions.len()];
-    let mut last_hidden = vec![0.0; sessions.len() * width];
-    loop {
-        let turns = next_turns(sessions, ids, &fed);
-        if turns.is_empty() {
-            break;
-        }
-        let (mut tokens, mut rows) = (Vec::new(), Vec::new());
-        for (index, len) in &turns {
-            rows.push(tokens.len()..tokens.len() + len);
-            tokens.extend_from_slice(&ids[*index][fed[*index]..fed[*index] + len]);
-        }
-        let mut wanted = turns.iter().map(|(index, _)| *index).peekable();
-        let caches = sessions.iter_mut().enumerate().filter(|(index, _)| wanted.next_if_eq(index).is_some());
-        let mut caches: Vec<&mut KvCache> = caches.map(|(_, session)| &mut session.cache).collect();
-        let hidden = network.decoder.forward(
-            compute,
-            &weights,
-            Batch { tokens: &tokens, rows: &rows },
-            &mut caches,
-        )?;
-        for ((index, len), rows) in turns.iter().zip(&rows) {
-            sessions[*index].remember(&tokens[rows.clone()]);
-            fed[*index] += len;
-            let last = &hidden[(rows.end - 1) * width..rows.end * width];
-            last_hidden[index * width..(index + 1) * width].copy_from_slice(last);
-        }
-    }
-    Ok(last_hidden)
+    let mut pass = std::mem::take(&mut sessions[0].pass);
+    let hidden = pass.run_all(&network, sessions, ids);
+    sessions[0].pass = pass;
+    hidden
 }
 
-/// Which sessions take part in the next forward pass, in order, and with how many tokens each.
-fn next_turns(sessions: &[&mut Session], ids: &[&[u32]], fed: &[usize]) -> Vec<(usize, usize)> {
-    let mut room = BATCH_ROWS;
-    let mut turns = Vec::new();
-    for (index, session) in sessions.iter().enumerate() {
-        let len = (ids[index].len() - fed[index]).min(session.cache.next_chunk()).min(room);
-        if len > 0 {
-            turns.push((index, len));
-            room -= len;
+impl Pass {
+    fn run_all(
+        &mut self,
+        network: &Network,
+        sessions: &mut [&mut Session],
+        ids: &[&[u32]],
+    ) -> Result<Buffer, EngineError> {
+        let width = network.config().hidden_size;
+        let mut last_hidden = network.cpu.buffers.take(sessions.len() * width);
+        self.fed.clear();
+        self.fed.resize(sessions.len(), 0);
+        loop {
+            self.next(sessions, ids);
+            if self.turns.is_empty() {
+                return Ok(last_hidden);
+            }
+            let hidden = self.run(network, sessions)?;
+            for ((index, len), rows) in self.turns.iter().zip(&self.rows) {
+                sessions[*index].remember(&self.tokens[rows.clone()]);
+                self.fed[*index] += len;
+                let last = &hidden[(rows.end - 1) * width..rows.end * width];
+                last_hidden[index * width..(index + 1) * width].copy_from_slice(last);
+            }
         }
     }
-    turns
+
+    /// Finds who takes part in the next forward pass, and with which tokens.
+    fn next(&mut self, sessions: &[&mut Session], ids: &[&[u32]]) {
+        let mut room = BATCH_ROWS;
+        self.turns.clear();
+        self.tokens.clear();
+        self.rows.clear();
+        for (index, (session, ids)) in sessions.iter().zip(ids).enumerate() {
+            let rest = &ids[self.fed[index]..];
+            let len = rest.len().min(session.cache.next_chunk()).min(room);
+            if len > 0 {
+                self.turns.push((index, len));
+                self.rows.push(self.tokens.len()..self.tokens.len() + len);
+                self.tokens.extend_from_slice(&rest[..len]);
+                room -= len;
+            }
+        }
+    }
+
+    /// Normalised hidden states `[N, D]` of the pass.
+    fn run(&self, network: &Network, sessions: &mut [&mut Session]) -> Result<Buffer, EngineError> {
+        let weights = network.weights.weights();
+        let batch = Batch { tokens: &self.tokens, rows: &self.rows };
+        let forward =
+            |caches: &mut [&mut KvCache]| network.decoder.forward(network.compute(), &weights, batch, caches);
+        if let [session] = sessions {
+            return Ok(forward(&mut [&mut session.cache])?);
+        }
+        let mut turns = self.turns.iter().map(|(index, _)| *index).peekable();
+        let caches = sessions.iter_mut().enumerate().filter(|(index, _)| turns.next_if_eq(index).is_some());
+        Ok(forward(&mut caches.map(|(_, session)| &mut session.cache).collect::<Vec<_>>())?)
+    }
 }

@@ -7,38 +7,32 @@ pub struct StopStrings {
     held: String,
 }
 
-/// What became of a piece of text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// Text that may be shown.
-    pub text: String,
-    /// The stop string that was met; the text ends before it.
-    pub stop: Option<String>,
-}
-
 impl StopStrings {
     /// Watches for these strings; empty ones are left out.
     pub fn new(stops: &[String]) -> Self {
         Self { stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(), held: String::new() }
     }
 
-    /// Takes a piece of text. The stop string that begins first wins, of those the one given first.
-    pub fn push(&mut self, piece: &str) -> Watched {
+    /// Takes a piece of text and appends what may be shown to `text`; returns the stop string that was met, before which
+    /// the text ends. The stop string that begins first wins, of those the one given first.
+    pub fn push(&mut self, piece: &str, text: &mut String) -> Option<&str> {
         self.held.push_str(piece);
         let found = self.stops.iter().filter_map(|stop| self.held.find(stop).map(|at| (at, stop)));
         if let Some((at, stop)) = found.min_by_key(|(at, _)| *at) {
-            let stop = stop.clone();
-            let text = self.held[..at].to_owned();
+            text.push_str(&self.held[..at]);
             self.held.clear();
-            return Watched { text, stop: Some(stop) };
+            return Some(stop);
         }
         let certain = self.held.len() - self.longest_beginning();
-        Watched { text: self.held.drain(..certain).collect(), stop: None }
+        text.push_str(&self.held[..certain]);
+        self.held.drain(..certain);
+        None
     }
 
-    /// Ends the text: what was held back was no stop string.
-    pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    /// Ends the text: what was held back was no stop string and is appended.
+    pub fn finish(&mut self, text: &mut String) {
+        text.push_str(&self.held);
+        self.held.clear();
     }
 
     /// Bytes at the end of the held text that are the beginning of a stop string.
@@ -62,13 +56,16 @@ mod tests {
         let mut watch = StopStrings::new(&stops);
         let mut shown = Vec::new();
         for piece in pieces {
-            let watched = watch.push(piece);
-            shown.push(watched.text);
-            if watched.stop.is_some() {
-                return (shown, watched.stop);
+            let mut text = String::new();
+            let stop = watch.push(piece, &mut text).map(str::to_owned);
+            shown.push(text);
+            if stop.is_some() {
+                return (shown, stop);
             }
         }
-        shown.push(watch.finish());
+        let mut text = String::new();
+        watch.finish(&mut text);
+        shown.push(text);
         (shown, None)
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use shakti_engine::{CacheMode, Network, Rng, ScoredWindow, Session, feed_batch};
-use shakti_kernels::{Cpu, KernelSet, KvType};
+use shakti_kernels::{Buffer, Cpu, KernelSet, KvType};
 use shakti_model::{LayerType, Layout, ModelConfig, NormType, Parameters, preset};
 
 use LayerType::{BlockSparseAttention as Sparse, FullAttention as Full, SlidingAttention as Sliding};
@@ -55,7 +55,7 @@ fn bounded(network: &Arc<Network>, max_seq_len: usize) -> Session {
     Session::new(network, CacheMode::Bounded { max_seq_len })
 }
 
-fn one_by_one(session: &mut Session, ids: &[u32]) -> Vec<f32> {
+fn one_by_one(session: &mut Session, ids: &[u32]) -> Buffer {
     ids.iter().map(|id| session.feed(&[*id]).expect("room for a token")).last().expect("at least one token")
 }
 
@@ -85,7 +85,7 @@ fn a_cache_of_any_type_is_near_to_floats_and_the_same_for_any_split() {
         for (kind, tolerance) in [(KvType::F16, 5e-3), (KvType::Q8_0, 5e-2)] {
             let network = of(kind, 1);
             let found = run(&network);
-            let far = found.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;
+            let far = found.iter().zip(&*exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;
             let place = format!("{}, {}", kernels.name(), kind.name());
             assert!(far > 0.0 && far < tolerance, "{place}: {far}");
             assert_eq!(found, one_by_one(&mut bounded(&network, 700), &ids), "{place}: one by one");
@@ -116,7 +116,11 @@ fn batched_equals_alone_bit_for_bit() {
             let logits = feed_batch(&mut borrowed, &slices).expect("room");
             for (row, index) in active.iter().enumerate() {
                 let expected = alone[*index].feed(&ids[*index]).expect("room");
-                assert_eq!(logits[row * VOCAB..(row + 1) * VOCAB], expected, "step {step}, sequence {index}");
+                assert_eq!(
+                    logits[row * VOCAB..(row + 1) * VOCAB],
+                    *expected,
+                    "step {step}, sequence {index}"
+                );
                 assert_eq!(together[*index].tokens(), alone[*index].tokens());
             }
         }

@@ -39,9 +39,9 @@ impl Shelf {
     /// The smallest free buffer that holds `len` values and wastes at most half of itself.
     fn pick(&self, len: usize) -> Option<Aligned> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |values: &&Aligned| values.len() >= len && values.len() <= 2 * len.max(512);
-        let best = free.iter().filter(fits).map(|values| values.len()).min()?;
-        let index = free.iter().position(|values| values.len() == best)?;
+        let fits = |values: &Aligned| values.len() >= len && values.len() <= 2 * len.max(512);
+        let fitting = free.iter().enumerate().filter(|(_, values)| fits(values));
+        let (index, _) = fitting.min_by_key(|(_, values)| values.len())?;
         Some(free.swap_remove(index))
     }
 }
@@ -65,6 +65,12 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.values[..self.len]
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
     }
 }
 

@@ -33,11 +33,11 @@ pub use kernel_set::{KERNELS_VARIABLE, KernelSet};
 pub use matrix::{MatMut, MatRef, Precision};
 pub use ops::attention::{
     AttentionGrads, AttentionPlan, AttentionSaved, AttentionTile, KEY_BLOCK, KeyBlock, KvBlocks, KvType,
-    KvView,
+    KvView, KvViews,
 };
 pub use ops::norm::{LayerNormGrads, LayerNormOutput};
 pub use ops::optimizer::AdamWStep;
-pub use ops::rope::RopeAngles;
+pub use ops::rope::{RopeAngles, RopeFrequencies};
 pub use packed::screen::{NOT_AMONG_TOP, Screen};
 pub use packed::{PackedMatrix, StoredMatrix};
 pub use pool::ThreadPool;

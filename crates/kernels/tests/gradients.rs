@@ -5,7 +5,7 @@ mod common;
 use common::{Attention, Rng, Shape, assert_close, cpus};
 use shakti_kernels::{
     AttentionGrads, AttentionSaved, Cpu, LayerNormGrads, LayerNormOutput, MatMut, MatRef, Precision,
-    RopeAngles,
+    RopeFrequencies,
 };
 
 /// Step of the central differences. In f32 the rounding of the outputs (about 1e-7 each) is divided by it, and the
@@ -98,7 +98,7 @@ fn rope() {
     for cpu in cpus(2) {
         let (heads, head_dim, mut rng) = (3, 22, Rng(3));
         let positions = [0, 1, 5, 2047];
-        let angles = RopeAngles::new(head_dim, 10_000.0, &positions);
+        let angles = RopeFrequencies::new(head_dim, 10_000.0).angles(&cpu.buffers, 4, positions.into_iter());
         let len = positions.len() * heads * head_dim;
         let (x, dy) = (rng.values(len), rng.values(len));
         let forward = |x: &[f32]| {

@@ -6,7 +6,7 @@ mod common;
 use common::{Attention, Rng, Shape, assert_close, assert_same_bits};
 use shakti_kernels::{
     AdamWStep, AttentionGrads, AttentionSaved, Cpu, KernelSet, KvType, LayerNormGrads, LayerNormOutput,
-    RopeAngles,
+    RopeFrequencies,
 };
 use std::io::Write;
 
@@ -147,8 +147,9 @@ fn layer_norm(cpu: &Cpu) -> Vec<Vec<f32>> {
 fn rope(cpu: &Cpu) -> Vec<Vec<f32>> {
     let mut outputs = Vec::new();
     for (n, heads, head_dim) in [(1, 1, 2), (5, 3, 20), (200, 4, 64)] {
-        let positions: Vec<i64> = (0..n).map(|i| i * 3).collect();
-        let angles = RopeAngles::new(head_dim, 10_000.0, &positions);
+        let positions = (0..n).map(|i| i * 3);
+        let frequencies = RopeFrequencies::new(head_dim, 10_000.0);
+        let angles = frequencies.angles(&cpu.buffers, n as usize, positions);
         let mut x = Rng(3).values(n as usize * heads * head_dim);
         cpu.rope(&mut x, heads, &angles, false);
         outputs.push(x.clone());

@@ -116,13 +116,14 @@ impl Speedometer {
         let mut sessions: Vec<&mut Session> = self.sessions.iter_mut().collect();
         meter.measure(|| {
             for _ in 0..self.cell.generate {
-                let ids: Vec<&[u32]> = last.iter().map(std::slice::from_ref).collect();
                 let logits = match sessions.as_mut_slice() {
-                    [one] => one.feed_top(ids[0], Some(1))?,
-                    all => feed_batch(all, &ids)?,
+                    [one] => one.feed_top(&last, Some(1))?,
+                    all => feed_batch(all, &last.iter().map(std::slice::from_ref).collect::<Vec<_>>())?,
                 };
                 let vocabulary = logits.len() / last.len();
-                last = logits.chunks_exact(vocabulary).map(argmax).collect();
+                for (last, logits) in last.iter_mut().zip(logits.chunks_exact(vocabulary)) {
+                    *last = argmax(logits);
+                }
             }
             Ok(())
         })

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use shakti_kernels::{Buffer, RopeAngles};
+use shakti_kernels::{Buffer, Cpu, RopeAngles, RopeFrequencies};
 
 use crate::kv_cache::{CacheMode, KvCache};
 use crate::layers::attention::{self, AttentionTape, Sequences};
@@ -19,7 +19,7 @@ use crate::layers::mlp::{self, MlpTape};
 use crate::layers::norm::{self, NormStats};
 use crate::layers::{Compute, Dropout, linear};
 use crate::params::Parameters;
-use crate::weights::{Matrix, Weights};
+use crate::weights::Weights;
 use crate::{ModelConfig, ModelError};
 
 /// Everything the backward pass needs of one forward pass.
@@ -46,6 +46,7 @@ pub struct Batch<'a> {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     config: ModelConfig,
+    frequencies: RopeFrequencies,
 }
 
 impl Decoder {
@@ -55,7 +56,8 @@ impl Decoder {
     /// What [`ModelConfig::validate`] finds.
     pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
         config.validate()?;
-        Ok(Self { config })
+        let frequencies = RopeFrequencies::new(config.head_dim, config.rope_theta);
+        Ok(Self { config, frequencies })
     }
 
     /// Its configuration.
@@ -86,18 +88,18 @@ impl Decoder {
         for (cache, rows) in caches.iter().zip(batch.rows) {
             cache.reserve(rows.len())?;
         }
-        let angles = self.angles(batch.rows, caches.iter().map(|cache| cache.position()));
-        let sequences = Sequences { rows: batch.rows, angles: &angles };
+        let angles = self.angles(compute.cpu, batch.rows, caches.iter().map(|cache| cache.position()));
+        let sequences = self.sequences(batch.rows, &angles);
         let mut x = self.embed(compute, weights, batch.tokens);
-        for (layer, layer_weights) in weights.layers.iter().enumerate() {
-            let place = (layer, None, false);
-            attention::forward(compute, &self.config, layer_weights, &mut x, (&sequences, caches), place);
-            mlp::forward(compute, &self.config, layer_weights, &mut x, (layer, None), false);
+        for layer in 0..weights.num_layers() {
+            let (layer_weights, place) = (weights.layer(layer), (layer, None, false));
+            attention::forward(compute, &self.config, &layer_weights, &mut x, (&sequences, caches), place);
+            mlp::forward(compute, &self.config, &layer_weights, &mut x, (layer, None), false);
         }
         for (cache, rows) in caches.iter_mut().zip(batch.rows) {
             cache.advance(rows.len());
         }
-        Ok(norm::forward(compute.cpu, &weights.norm, &x, self.config.norm_eps).0)
+        Ok(norm::forward(compute.cpu, &weights.norm(), &x, self.config.norm_eps).0)
     }
 
     /// The same pass from empty caches, with dropout, kept for [`Decoder::backward`]: hidden states `[N, D]`
@@ -119,19 +121,19 @@ impl Decoder {
         let mut caches: Vec<KvCache> = batch.rows.iter().map(fresh).collect();
         let probability = self.config.hidden_dropout;
         let dropout = (probability > 0.0).then_some(Dropout { probability, seed: dropout_seed });
-        let angles = self.angles(batch.rows, std::iter::repeat(0));
-        let sequences = Sequences { rows: batch.rows, angles: &angles };
+        let angles = self.angles(compute.cpu, batch.rows, std::iter::repeat(0));
+        let sequences = self.sequences(batch.rows, &angles);
         let mut x = self.embed(compute, weights, batch.tokens);
-        let mut layers = Vec::with_capacity(weights.layers.len());
+        let mut layers = Vec::with_capacity(weights.num_layers());
         let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
-        for (layer, layer_weights) in weights.layers.iter().enumerate() {
-            let (place, caches) = ((layer, dropout, true), borrowed.as_mut_slice());
-            let attention =
-                attention::forward(compute, &self.config, layer_weights, &mut x, (&sequences, caches), place);
-            let mlp = mlp::forward(compute, &self.config, layer_weights, &mut x, (layer, dropout), true);
+        for layer in 0..weights.num_layers() {
+            let (place, caches) = ((layer, dropout, true), (&sequences, borrowed.as_mut_slice()));
+            let layer_weights = weights.layer(layer);
+            let attention = attention::forward(compute, &self.config, &layer_weights, &mut x, caches, place);
+            let mlp = mlp::forward(compute, &self.config, &layer_weights, &mut x, (layer, dropout), true);
             layers.extend(attention.zip(mlp));
         }
-        let (hidden, stats) = norm::forward(compute.cpu, &weights.norm, &x, self.config.norm_eps);
+        let (hidden, stats) = norm::forward(compute.cpu, &weights.norm(), &x, self.config.norm_eps);
         Ok((hidden, Tape { rows: batch.rows.to_vec(), angles, caches, layers, x, stats, dropout }))
     }
 
@@ -147,18 +149,18 @@ impl Decoder {
     ) {
         let layout = grads.layout().clone();
         let places = &layout.places;
-        let sequences = Sequences { rows: &tape.rows, angles: &tape.angles };
+        let sequences = self.sequences(&tape.rows, &tape.angles);
         let mut dx = compute.cpu.buffers.zeros(dhidden.len());
         norm::backward(
             compute.cpu,
-            &weights.norm,
+            &weights.norm(),
             places.norm,
             (&mut dx, dhidden),
             (&tape.x, &tape.stats),
             grads,
         );
         for (layer, (attention, mlp)) in tape.layers.iter().enumerate().rev() {
-            let (layer_weights, layer_places) = (&weights.layers[layer], &places.layers[layer]);
+            let (layer_weights, layer_places) = (&weights.layer(layer), &places.layers[layer]);
             let place = (layer, tape.dropout);
             let kept = (mlp, layer, tape.dropout);
             mlp::backward(compute, &self.config, layer_weights, layer_places, &mut dx, kept, grads);
@@ -178,7 +180,7 @@ impl Decoder {
 
     /// Scores `[n, V]` of normalised hidden states `[n, D]`.
     pub fn logits(&self, compute: Compute<'_>, weights: &Weights<'_>, hidden: &[f32]) -> Buffer {
-        linear::forward(compute, &weights.lm_head, hidden, self.config.hidden_size)
+        linear::forward(compute, &weights.lm_head(), hidden, self.config.hidden_size)
     }
 
     /// Scores `[V]` of one normalised hidden state `[D]` of which the `top` highest are looked at. Where the head is
@@ -193,7 +195,7 @@ impl Decoder {
         hidden: &[f32],
         top: usize,
     ) -> Buffer {
-        let (Some(screen), Matrix::Packed(head)) = (weights.head_screen, &weights.lm_head.matrix) else {
+        let (Some(screen), Some(head)) = (weights.head_screen(), weights.lm_head().packed()) else {
             return self.logits(compute, weights, hidden);
         };
         let mut scores = compute.cpu.buffers.take(head.rows());
@@ -203,17 +205,23 @@ impl Decoder {
 
     pub(crate) fn embed(&self, compute: Compute<'_>, weights: &Weights<'_>, tokens: &[u32]) -> Buffer {
         let mut x = compute.cpu.buffers.take(tokens.len() * self.config.hidden_size);
-        weights.embed.embed(compute.cpu, &mut x, tokens);
+        weights.embed().embed(compute.cpu, &mut x, tokens);
         x
     }
 
-    pub(crate) fn angles(&self, rows: &[Range<usize>], starts: impl Iterator<Item = usize>) -> RopeAngles {
-        let positions: Vec<i64> = rows
-            .iter()
-            .zip(starts)
-            .flat_map(|(rows, start)| (start..start + rows.len()).map(|p| p as i64))
-            .collect();
-        RopeAngles::new(self.config.head_dim, self.config.rope_theta, &positions)
+    pub(crate) fn angles(
+        &self,
+        cpu: &Cpu,
+        rows: &[Range<usize>],
+        starts: impl Iterator<Item = usize>,
+    ) -> RopeAngles {
+        let positions = rows.iter().zip(starts).flat_map(|(rows, start)| start..start + rows.len());
+        let n = rows.last().map_or(0, |rows| rows.end);
+        self.frequencies.angles(&cpu.buffers, n, positions.map(|position| position as i64))
+    }
+
+    pub(crate) fn sequences<'a>(&'a self, rows: &'a [Range<usize>], angles: &'a RopeAngles) -> Sequences<'a> {
+        Sequences { rows, angles, frequencies: &self.frequencies }
     }
 
     pub(crate) fn check(&self, batch: Batch<'_>) -> Result<(), ModelError> {

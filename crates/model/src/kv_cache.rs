@@ -7,8 +7,9 @@
 //! inside what is kept. Rotary attention depends only on distances, so instead of re-indexing the whole window
 //! the four sinks alone are rotated to the position just before the window, into one extra slot.
 
-use shakti_kernels::{Cpu, KEY_BLOCK, KvBlocks, KvType, KvView, RopeAngles};
+use shakti_kernels::{Cpu, KEY_BLOCK, KvBlocks, KvType, KvView, RopeFrequencies};
 
+use crate::layers::attention::Planner;
 use crate::{LayerType, ModelConfig, ModelError};
 
 /// Tokens at the start of a stream that stay visible for ever.
@@ -55,6 +56,9 @@ pub struct KvCache {
     furthest: usize,
     max_chunk: usize,
     head_dim: usize,
+    /// Memory to work in, kept from token to token.
+    pub(crate) planner: Planner,
+    slots: Vec<u32>,
 }
 
 impl KvCache {
@@ -74,6 +78,8 @@ impl KvCache {
             furthest: 0,
             max_chunk,
             head_dim: config.head_dim,
+            planner: Planner::default(),
+            slots: Vec::new(),
         }
     }
 
@@ -155,12 +161,11 @@ impl KvCache {
     pub(crate) fn store(&mut self, cpu: &Cpu, layer: usize, k: &[f32], v: &[f32]) {
         let layer = &mut self.layers[layer];
         let rows = k.len() / (layer.blocks.num_kv_heads() * self.head_dim);
-        let slots: Vec<u32> = (self.position..self.position + rows)
-            .map(|position| {
-                (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32
-            })
-            .collect();
-        cpu.kv_store(&mut layer.blocks, k, v, &slots);
+        self.slots.clear();
+        self.slots.extend((self.position..self.position + rows).map(|position| {
+            (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32
+        }));
+        cpu.kv_store(&mut layer.blocks, k, v, &self.slots);
     }
 
     /// Keeps unrotated keys and values of the first tokens, if this call holds any of them.
@@ -176,19 +181,19 @@ impl KvCache {
     }
 
     /// Rotates the sinks for the row at the present position into the layer's sink slot.
-    pub(crate) fn place_sinks(&mut self, cpu: &Cpu, layer: usize, rope_theta: f64) {
+    pub(crate) fn place_sinks(&mut self, cpu: &Cpu, layer: usize, frequencies: &RopeFrequencies) {
         let (position, head_dim) = (self.position, self.head_dim);
         let layer = &mut self.layers[layer];
         let (Some(sinks), Some(window)) = (layer.sinks.as_ref(), layer.window) else { return };
         let shift = (position + 1).saturating_sub(window + SINK_TOKENS) as i64;
-        let positions: Vec<i64> = (0..SINK_TOKENS as i64).map(|sink| sink + shift).collect();
+        let positions = (0..SINK_TOKENS as i64).map(|sink| sink + shift);
+        let angles = frequencies.angles(&cpu.buffers, SINK_TOKENS, positions);
         let num_kv_heads = sinks.k.len() / (SINK_TOKENS * head_dim);
-        let mut k = sinks.k.clone();
-        cpu.rope(&mut k, num_kv_heads, &RopeAngles::new(head_dim, rope_theta, &positions), false);
-        let slots: Vec<u32> =
-            (0..SINK_TOKENS).map(|sink| (layer.sink_slot() * KEY_BLOCK + sink) as u32).collect();
-        let v = sinks.v.clone();
-        cpu.kv_store(&mut layer.blocks, &k, &v, &slots);
+        let mut k = cpu.buffers.copy(&sinks.k);
+        cpu.rope(&mut k, num_kv_heads, &angles, false);
+        let first = layer.sink_slot() * KEY_BLOCK;
+        let slots: [u32; SINK_TOKENS] = std::array::from_fn(|sink| (first + sink) as u32);
+        cpu.kv_store(&mut layer.blocks, &k, &sinks.v, &slots);
     }
 }
 

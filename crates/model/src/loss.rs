@@ -73,7 +73,7 @@ impl Decoder {
             chunk.add_to(&mut loss);
             linear::backward_weight(compute, head, grads, (&logits, &chunk.hidden, rows.len()));
             let mut d = compute.cpu.buffers.take(chunk.hidden.len());
-            linear::backward_input(compute, &weights.lm_head, &mut d, &logits, (false, rows.len()));
+            linear::backward_input(compute, &weights.lm_head(), &mut d, &logits, (false, rows.len()));
             let width = self.config().hidden_size;
             for (row, d) in rows.iter().zip(d.chunks_exact(width)) {
                 dhidden[row * width..(row + 1) * width].copy_from_slice(d);

@@ -6,7 +6,7 @@ use shakti_kernels::Buffer;
 
 use crate::decoder::{Batch, Decoder};
 use crate::kv_cache::{CacheMode, KvCache};
-use crate::layers::attention::{self, Sequences};
+use crate::layers::attention;
 use crate::layers::{Compute, mlp, norm};
 use crate::weights::Weights;
 use crate::{ModelConfig, ModelError};
@@ -45,10 +45,10 @@ impl Decoder {
             KvCache::new(config, CacheMode::Bounded { max_seq_len: rows.len() }, rows.len())
         };
         let mut caches: Vec<KvCache> = rows.iter().map(fresh).collect();
-        let angles = self.angles(rows, std::iter::repeat(0));
-        let sequences = Sequences { rows, angles: &angles };
+        let angles = self.angles(compute.cpu, rows, std::iter::repeat(0));
+        let sequences = self.sequences(rows, &angles);
         let mut caches: Vec<&mut KvCache> = caches.iter_mut().collect();
-        let layer_weights = &weights.layers[layer];
+        let layer_weights = &weights.layer(layer);
         let place = (layer, None, false);
         attention::forward(compute, config, layer_weights, x, (&sequences, &mut caches), place);
         mlp::forward(compute, config, layer_weights, x, (layer, None), false);
@@ -56,6 +56,6 @@ impl Decoder {
 
     /// Normalised hidden states `[N, D]` of the residual stream after the last layer.
     pub fn final_norm(&self, compute: Compute<'_>, weights: &Weights<'_>, x: &[f32]) -> Buffer {
-        norm::forward(compute.cpu, &weights.norm, x, self.config().norm_eps).0
+        norm::forward(compute.cpu, &weights.norm(), x, self.config().norm_eps).0
     }
 }

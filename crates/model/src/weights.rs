@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use shakti_kernels::blocks::{DType, dequantize_row};
 use shakti_kernels::{Cpu, PackedMatrix, Screen, StoredMatrix};
 
-use crate::params::{Parameters, Place};
+use crate::params::{Parameters, Place, Places};
 use crate::{ModelConfig, ModelError, ParamSpec};
 
 /// A matrix `[out, in]`.
@@ -31,7 +31,15 @@ pub struct LinearWeight<'a> {
     observer: Option<(usize, &'a dyn InputObserver)>,
 }
 
-impl LinearWeight<'_> {
+impl<'a> LinearWeight<'a> {
+    /// The matrix, if it is packed.
+    pub(crate) fn packed(&self) -> Option<&'a PackedMatrix> {
+        match self.matrix {
+            Matrix::Dense(_) => None,
+            Matrix::Packed(matrix) => Some(matrix),
+        }
+    }
+
     /// Shows `x [N, in]` to the observer, if there is one.
     pub(crate) fn observe(&self, x: &[f32]) {
         if let Some((index, observer)) = self.observer {
@@ -46,11 +54,11 @@ impl LinearWeight<'_> {
         }
     }
 
-    /// The f32 values; only training asks, and training weights are dense.
+    /// The f32 values; only asked of weights that are not packed.
     pub(crate) fn dense(&self) -> &[f32] {
         match self.matrix {
             Matrix::Dense(values) => values,
-            Matrix::Packed(_) => unreachable!("gradients are taken of Weights::dense alone"),
+            Matrix::Packed(_) => unreachable!("the weights of one model are all packed or all dense"),
         }
     }
 
@@ -88,77 +96,120 @@ pub struct LayerWeights<'a> {
     pub(crate) down: LinearWeight<'a>,
 }
 
-/// Weights of a decoder, borrowed.
+/// Weights of a decoder, borrowed; each is looked up when it is asked for.
+#[derive(Clone, Copy)]
 pub struct Weights<'a> {
-    pub(crate) embed: LinearWeight<'a>,
-    pub(crate) layers: Vec<LayerWeights<'a>>,
-    pub(crate) norm: NormWeight<'a>,
-    pub(crate) lm_head: LinearWeight<'a>,
-    pub(crate) head_screen: Option<&'a Screen>,
+    source: Source<'a>,
+    observer: Option<&'a dyn InputObserver>,
+}
+
+/// Where weights stand.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Dense(&'a Parameters),
+    Packed(&'a PackedWeights),
+}
+
+impl<'a> Source<'a> {
+    fn places(self) -> &'a Places {
+        match self {
+            Self::Dense(params) => &params.layout().places,
+            Self::Packed(packed) => &packed.layout.places,
+        }
+    }
+
+    fn matrix(self, index: usize) -> Matrix<'a> {
+        match self {
+            Self::Dense(params) => Matrix::Dense(params.slice(index)),
+            Self::Packed(packed) => match &packed.tensors[index] {
+                PackedTensor::Matrix(matrix) => Matrix::Packed(matrix),
+                PackedTensor::Vector(values) => Matrix::Dense(values),
+            },
+        }
+    }
+
+    fn vector(self, index: usize) -> &'a [f32] {
+        match self {
+            Self::Dense(params) => params.slice(index),
+            Self::Packed(packed) => match &packed.tensors[index] {
+                PackedTensor::Vector(values) => values,
+                PackedTensor::Matrix(_) => unreachable!("one-dimensional tensors are loaded as vectors"),
+            },
+        }
+    }
 }
 
 impl<'a> Weights<'a> {
     /// Dense weights for training.
     pub fn dense(params: &'a Parameters) -> Self {
-        let slice = |index: usize| params.slice(index);
-        Self::from_places(&params.layout().places, |index| Matrix::Dense(slice(index)), slice)
+        Self { source: Source::Dense(params), observer: None }
     }
 
     /// The same weights with an observer of every linear layer's input. The output head is shown only the rows that
     /// are scored: [`crate::Decoder::logits`] does, [`Weights::observe_head`] where no scores are needed.
-    pub fn observed(mut self, layout: &crate::Layout, observer: &'a dyn InputObserver) -> Self {
-        for (layer, places) in self.layers.iter_mut().zip(&layout.places.layers) {
-            let linears = [
-                (&mut layer.q, places.q),
-                (&mut layer.k, places.k),
-                (&mut layer.v, places.v),
-                (&mut layer.o, places.o),
-                (&mut layer.gate, places.gate),
-                (&mut layer.up, places.up),
-                (&mut layer.down, places.down),
-            ];
-            for (linear, place) in linears {
-                linear.observer = Some((place.weight, observer));
-            }
-        }
-        self.lm_head.observer = Some((layout.places.lm_head.weight, observer));
-        self
+    pub fn observed(self, observer: &'a dyn InputObserver) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// Shows normalised hidden states `[N, D]` to the head's observer without computing scores.
     pub fn observe_head(&self, hidden: &[f32]) {
-        self.lm_head.observe(hidden);
+        self.lm_head().observe(hidden);
     }
 
-    fn from_places(
-        places: &crate::params::Places,
-        matrix: impl Fn(usize) -> Matrix<'a>,
-        vector: impl Fn(usize) -> &'a [f32],
-    ) -> Self {
-        let linear = |place: &Place| LinearWeight {
-            matrix: matrix(place.weight),
-            bias: place.bias.map(&vector),
-            observer: None,
-        };
-        let norm = |place: &Place| NormWeight { weight: vector(place.weight), bias: place.bias.map(&vector) };
-        let layers = places.layers.iter().map(|layer| LayerWeights {
-            input_norm: norm(&layer.input_norm),
-            q: linear(&layer.q),
-            k: linear(&layer.k),
-            v: linear(&layer.v),
-            o: linear(&layer.o),
-            post_norm: norm(&layer.post_norm),
-            gate: linear(&layer.gate),
-            up: linear(&layer.up),
-            down: linear(&layer.down),
-        });
-        Self {
-            embed: linear(&places.embed),
-            layers: layers.collect(),
-            norm: norm(&places.norm),
-            lm_head: linear(&places.lm_head),
-            head_screen: None,
+    /// The embedding table `[V, D]`.
+    pub(crate) fn embed(&self) -> LinearWeight<'a> {
+        self.linear(self.source.places().embed)
+    }
+
+    /// How many layers there are.
+    pub(crate) fn num_layers(&self) -> usize {
+        self.source.places().layers.len()
+    }
+
+    pub(crate) fn layer(&self, index: usize) -> LayerWeights<'a> {
+        let places = &self.source.places().layers[index];
+        LayerWeights {
+            input_norm: self.norm_at(places.input_norm),
+            q: self.linear(places.q),
+            k: self.linear(places.k),
+            v: self.linear(places.v),
+            o: self.linear(places.o),
+            post_norm: self.norm_at(places.post_norm),
+            gate: self.linear(places.gate),
+            up: self.linear(places.up),
+            down: self.linear(places.down),
         }
+    }
+
+    /// The norm after the last layer.
+    pub(crate) fn norm(&self) -> NormWeight<'a> {
+        self.norm_at(self.source.places().norm)
+    }
+
+    /// The output head `[V, D]`.
+    pub(crate) fn lm_head(&self) -> LinearWeight<'a> {
+        self.linear(self.source.places().lm_head)
+    }
+
+    /// What [`PackedWeights::screen_head`] made.
+    pub(crate) fn head_screen(&self) -> Option<&'a Screen> {
+        match self.source {
+            Source::Dense(_) => None,
+            Source::Packed(packed) => packed.head_screen(),
+        }
+    }
+
+    fn linear(&self, place: Place) -> LinearWeight<'a> {
+        LinearWeight {
+            matrix: self.source.matrix(place.weight),
+            bias: place.bias.map(|index| self.source.vector(index)),
+            observer: self.observer.map(|observer| (place.weight, observer)),
+        }
+    }
+
+    fn norm_at(&self, place: Place) -> NormWeight<'a> {
+        let vector = |index| self.source.vector(index);
+        NormWeight { weight: vector(place.weight), bias: place.bias.map(vector) }
     }
 }
 
@@ -243,18 +294,7 @@ impl PackedWeights {
 
     /// The view that a forward pass takes.
     pub fn weights(&self) -> Weights<'_> {
-        let matrix = |index: usize| match &self.tensors[index] {
-            PackedTensor::Matrix(matrix) => Matrix::Packed(matrix),
-            PackedTensor::Vector(values) => Matrix::Dense(values),
-        };
-        let vector = |index: usize| match &self.tensors[index] {
-            PackedTensor::Vector(values) => values.as_slice(),
-            PackedTensor::Matrix(_) => {
-                unreachable!("PackedTensor::load stores one-dimensional tensors as vectors")
-            }
-        };
-        let weights = Weights::from_places(&self.layout.places, matrix, vector);
-        Weights { head_screen: self.head_screen.as_ref(), ..weights }
+        Weights { source: Source::Packed(self), observer: None }
     }
 
     /// Names, shapes and order of the parameters.

@@ -151,8 +151,8 @@ impl<'a> Walk<'a> {
         stream: &[Buffer],
         indices: &[usize],
     ) -> HashMap<usize, Vec<f32>> {
-        self.moments(indices, |moments, layout| {
-            let weights = Weights::dense(&self.params).observed(layout, moments);
+        self.moments(indices, |moments| {
+            let weights = Weights::dense(&self.params).observed(moments);
             for (x, (_, rows)) in stream.iter().zip(&self.batches) {
                 let mut x = self.cpu.buffers.copy(x);
                 self.decoder.run_layer(self.compute(), &weights, layer, (&mut x, rows));
@@ -162,8 +162,8 @@ impl<'a> Walk<'a> {
 
     /// The second moment of the head's input at the end of the stream.
     pub(crate) fn observe_head(&self, stream: &[Buffer], head: usize) -> Option<Vec<f32>> {
-        let mut found = self.moments(&[head], |moments, layout| {
-            let weights = Weights::dense(&self.params).observed(layout, moments);
+        let mut found = self.moments(&[head], |moments| {
+            let weights = Weights::dense(&self.params).observed(moments);
             for x in stream {
                 weights.observe_head(&self.decoder.final_norm(self.compute(), &weights, x));
             }
@@ -181,18 +181,14 @@ impl<'a> Walk<'a> {
         stream.iter().flat_map(of).collect()
     }
 
-    fn moments(
-        &self,
-        indices: &[usize],
-        run: impl FnOnce(&Moments<'_>, &Layout),
-    ) -> HashMap<usize, Vec<f32>> {
+    fn moments(&self, indices: &[usize], run: impl FnOnce(&Moments<'_>)) -> HashMap<usize, Vec<f32>> {
         let layout = self.params.layout();
         let empty = |index: &usize| {
             let cols = *layout.specs()[*index].shape.last().unwrap_or(&0);
             (*index, Moment { rows: 0, cols, sum: vec![0.0; cols * cols] })
         };
         let moments = Moments { cpu: self.cpu, sums: RefCell::new(indices.iter().map(empty).collect()) };
-        run(&moments, layout);
+        run(&moments);
         let mean = |(index, mut moment): (usize, Moment)| {
             let scale = 1.0 / moment.rows.max(1) as f32;
             moment.sum.iter_mut().for_each(|value| *value *= scale);

@@ -26,8 +26,9 @@ fn check(tokenizer: &Tokenizer, text: &str) {
     assert_eq!(tokenizer.decode(&ids), text);
     assert!(ids.iter().all(|id| !tokenizer.is_special(*id)), "{text:?}");
     let mut stream = Utf8Stream::new();
-    let mut streamed: String = ids.iter().map(|id| stream.push(tokenizer.token_bytes(*id))).collect();
-    streamed.push_str(&stream.finish());
+    let mut streamed = String::new();
+    ids.iter().for_each(|id| stream.push(tokenizer.token_bytes(*id), &mut streamed));
+    stream.finish(&mut streamed);
     assert_eq!(streamed, text);
 }
 

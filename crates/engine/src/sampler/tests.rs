@@ -89,7 +89,7 @@ proptest! {
         logits in scores(), context in prop::collection::vec(0u32..900, 0..20), penalty in 1.01f32..3.0,
     ) {
         let mut scores = logits.clone();
-        penalize_repetition(&mut scores, &context, penalty);
+        penalize_repetition(&mut scores, &mut context.clone(), penalty);
         for (id, (before, after)) in logits.iter().zip(&scores).enumerate() {
             let expected = match (context.contains(&(id as u32)), *before > 0.0) {
                 (false, _) => *before,

@@ -1,35 +1,56 @@
 //! Rotary position embedding, half-split layout: element `i` of a head turns with element `i + Hd/2`.
 
 use super::{check_len, elements};
+use crate::buffers::{Buffer, Buffers};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
 
-/// Cosines and sines of the rotation of every row and frequency.
+/// How fast each pair of a head turns: `theta^(-2 i / head_dim)` radians a position, for `i < head_dim / 2`.
 #[derive(Debug, Clone)]
-pub struct RopeAngles {
-    /// `[N, Hd/2]`.
-    cos: Vec<f32>,
-    /// `[N, Hd/2]`.
-    sin: Vec<f32>,
-    head_dim: usize,
-}
+pub struct RopeFrequencies(Vec<f64>);
 
-impl RopeAngles {
-    /// The angles of rows at `positions` for heads of `head_dim` elements: row `n`, frequency `i` turns by
-    /// `positions[n] * theta^(-2 i / head_dim)` radians, computed in f64.
+impl RopeFrequencies {
+    /// The frequencies of heads of `head_dim` elements.
     ///
     /// # Panics
     /// If `head_dim` is odd.
-    pub fn new(head_dim: usize, theta: f64, positions: &[i64]) -> Self {
+    pub fn new(head_dim: usize, theta: f64) -> Self {
         assert!(head_dim.is_multiple_of(2), "rope turns pairs, head_dim {head_dim} is odd");
-        let frequencies: Vec<f64> =
-            (0..head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
-        let angles =
-            positions.iter().flat_map(|&position| frequencies.iter().map(move |f| position as f64 * f));
-        let (sin, cos) = angles.map(f64::sin_cos).map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
-        Self { cos, sin, head_dim }
+        Self((0..head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect())
     }
+
+    /// The angles of `n` rows at `positions`, computed in f64.
+    ///
+    /// # Panics
+    /// If there are fewer positions.
+    pub fn angles(
+        &self,
+        buffers: &Buffers,
+        n: usize,
+        mut positions: impl Iterator<Item = i64>,
+    ) -> RopeAngles {
+        let half = self.0.len();
+        let (mut cos, mut sin) = (buffers.take(n * half), buffers.take(n * half));
+        for (cos, sin) in cos.chunks_exact_mut(half.max(1)).zip(sin.chunks_exact_mut(half.max(1))) {
+            let position = positions.next().expect("a position for each row") as f64;
+            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&self.0) {
+                let (s, c) = (position * frequency).sin_cos();
+                (*cos, *sin) = (c as f32, s as f32);
+            }
+        }
+        RopeAngles { cos, sin, head_dim: 2 * half }
+    }
+}
+
+/// Cosines and sines of the rotation of every row and frequency.
+#[derive(Debug)]
+pub struct RopeAngles {
+    /// `[N, Hd/2]`.
+    cos: Buffer,
+    /// `[N, Hd/2]`.
+    sin: Buffer,
+    head_dim: usize,
 }
 
 impl Cpu {

@@ -14,10 +14,16 @@ use super::{PackedMatrix, layout::LANES};
 use crate::blocks::{BlockError, DType, quantize_row};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What an output that is not among the highest is set to: finite, and below all others.
 pub const NOT_AMONG_TOP: f32 = f32::MIN;
+
+thread_local! {
+    /// The best scores so far and the panels that may hold the best, kept so that a call allocates nothing once they have grown.
+    static SCRATCH: RefCell<(Vec<f32>, Vec<u32>)> = RefCell::default();
+}
 
 /// Panels out of which more than one has to be computed make the whole product cheaper.
 const WORTH: usize = 3;
@@ -108,9 +114,14 @@ impl Screen {
     }
 
     /// The panels that hold a row which can be among the `top` highest, for activations of length `length`.
-    fn candidates(&self, near: &[f32], length: f32, top: usize) -> Vec<u32> {
+    fn candidates(
+        &self,
+        near: &[f32],
+        (length, top): (f32, usize),
+        (best, found): (&mut Vec<f32>, &mut Vec<u32>),
+    ) {
         let slack = &self.slack[..near.len()];
-        let bar = kth_highest(near, slack, length, top);
+        let bar = kth_highest((near, slack), length, top, best);
         let (near, slack) = (near.chunks(LANES), slack.chunks(LANES));
         let can_win = |(near, slack): (&[f32], &[f32])| {
             near.iter().zip(slack).fold(false, |any, (near, slack)| {
@@ -119,7 +130,8 @@ impl Screen {
             })
         };
         let panels = near.zip(slack).enumerate();
-        panels.filter(|(_, panel)| can_win(*panel)).map(|(index, _)| index as u32).collect()
+        found.clear();
+        found.extend(panels.filter(|(_, panel)| can_win(*panel)).map(|(index, _)| index as u32));
     }
 }
 
@@ -148,9 +160,10 @@ fn rounded_length(x: &[f32]) -> f32 {
     ((length + moved.sum::<f64>().sqrt()) * (1.0 + 1e-6)) as f32
 }
 
-/// The `top`-th highest of the lower bounds `near - length * slack`.
-fn kth_highest(near: &[f32], slack: &[f32], length: f32, top: usize) -> f32 {
-    let mut best: Vec<f32> = Vec::with_capacity(2 * top);
+/// The `top`-th highest of the lower bounds `near - length * slack`; `best` is memory to work in.
+fn kth_highest((near, slack): (&[f32], &[f32]), length: f32, top: usize, best: &mut Vec<f32>) -> f32 {
+    best.clear();
+    best.reserve(2 * top);
     let mut bar = f32::NEG_INFINITY;
     let keep_best = |best: &mut Vec<f32>| {
         best.select_nth_unstable_by(top - 1, |a, b| b.total_cmp(a));
@@ -165,13 +178,13 @@ fn kth_highest(near: &[f32], slack: &[f32], length: f32, top: usize) -> f32 {
                 if lower(pair) > bar {
                     best.push(lower(pair));
                     if best.len() == 2 * top {
-                        bar = keep_best(&mut best);
+                        bar = keep_best(best);
                     }
                 }
             }
         }
     }
-    if best.len() < top { f32::NEG_INFINITY } else { keep_best(&mut best) }
+    if best.len() < top { f32::NEG_INFINITY } else { keep_best(best) }
 }
 
 impl Cpu {
@@ -186,11 +199,17 @@ impl Cpu {
         let looks = screen.is_due() && length.is_finite();
         if looks {
             self.matmul_packed(y, x, &screen.copy);
-            let panels = screen.candidates(y, length, top);
-            if panels.len() * WORTH <= w.panels() {
+            let (mut best, mut panels) = SCRATCH.take();
+            screen.candidates(y, (length, top), (&mut best, &mut panels));
+            let found = panels.len();
+            let worth = found * WORTH <= w.panels();
+            if worth {
                 y.fill(NOT_AMONG_TOP);
                 self.matmul_packed_panels(y, x, w, &panels);
-                return screen.note(panels.len(), w.panels(), true);
+            }
+            SCRATCH.set((best, panels));
+            if worth {
+                return screen.note(found, w.panels(), true);
             }
         }
         self.matmul_packed(y, x, w);

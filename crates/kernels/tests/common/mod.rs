@@ -160,7 +160,8 @@ impl Attention {
     pub fn forward(&self, cpu: &Cpu, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let stored = self.store(cpu, k, v);
         let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; self.rows * self.plan.num_heads]);
-        cpu.attention(&mut out, &mut lse, q, &self.views(&stored), &self.plan);
+        let views = self.views(&stored);
+        cpu.attention(&mut out, &mut lse, q, &|sequence| views[sequence], &self.plan);
         (out, lse)
     }
 }

@@ -6,9 +6,11 @@
 pub mod block_sparse;
 mod plan;
 
+pub(crate) use plan::Planner;
+
 use std::ops::Range;
 
-use shakti_kernels::{AttentionGrads, AttentionPlan, AttentionSaved, Buffer, RopeAngles};
+use shakti_kernels::{AttentionGrads, AttentionPlan, AttentionSaved, Buffer, RopeAngles, RopeFrequencies};
 
 use super::norm::{self, NormStats};
 use super::{Branch, Compute, Dropout, linear};
@@ -33,6 +35,7 @@ pub(crate) struct AttentionTape {
 pub(crate) struct Sequences<'a> {
     pub rows: &'a [Range<usize>],
     pub angles: &'a RopeAngles,
+    pub frequencies: &'a RopeFrequencies,
 }
 
 /// Adds the branch of layer `layer` to the residual stream `x [N, D]`.
@@ -57,20 +60,26 @@ pub(crate) fn forward(
     cpu.rope(&mut k, kv_heads, sequences.angles, false);
     for (cache, rows) in caches.iter_mut().zip(sequences.rows) {
         cache.store(cpu, layer, &k[of(rows)], &v[of(rows)]);
-        cache.place_sinks(cpu, layer, config.rope_theta);
+        cache.place_sinks(cpu, layer, sequences.frequencies);
     }
-    let plan = plan::plan(config, layer, caches, sequences.rows);
+    let mut planner = caches.first_mut().map(|cache| std::mem::take(&mut cache.planner)).unwrap_or_default();
+    planner.plan(config, layer, caches, sequences.rows);
     let mut out = cpu.buffers.take(q.len());
     let mut lse = cpu.buffers.take(q.len() / config.head_dim);
-    let views: Vec<_> =
-        caches.iter().zip(sequences.rows).map(|(cache, rows)| cache.layers[layer].view(rows.start)).collect();
-    cpu.attention(&mut out, &mut lse, &q, &views, &plan);
+    let view = |sequence: usize| caches[sequence].layers[layer].view(sequences.rows[sequence].start);
+    cpu.attention(&mut out, &mut lse, &q, &view, &planner.plan);
     let mut projected =
         linear::forward(compute, &weights.o, &out, config.num_attention_heads * config.head_dim);
     Dropout::apply(dropout, cpu, &mut projected, layer, Branch::Attention);
-    let tape = keep.then(|| AttentionTape { x: cpu.buffers.copy(x), stats, q, out, lse, plan });
+    let input = keep.then(|| cpu.buffers.copy(x));
     cpu.add(x, &projected);
-    tape
+    if let Some(x) = input {
+        return Some(AttentionTape { x, stats, q, out, lse, plan: planner.plan });
+    }
+    if let Some(cache) = caches.first_mut() {
+        cache.planner = planner;
+    }
+    None
 }
 
 /// Turns the gradient of the branch's output `dx [N, D]` into that of its input, in place.

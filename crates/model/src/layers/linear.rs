@@ -4,7 +4,7 @@ use shakti_kernels::{Buffer, MatMut, MatRef, PackedMatrix};
 
 use super::Compute;
 use crate::params::{Parameters, Place};
-use crate::weights::{LinearWeight, Matrix};
+use crate::weights::LinearWeight;
 
 /// `y [N, out] = x [N, in] W^T + b`.
 pub(crate) fn forward(
@@ -26,25 +26,34 @@ pub(crate) fn forward_many<const COUNT: usize>(
 ) -> [Buffer; COUNT] {
     let (cpu, rows) = (compute.cpu, x.len() / in_features);
     let mut outputs = weights.map(|weight| cpu.buffers.take(rows * weight.out_features(in_features)));
-    let mut packed: Vec<(&mut [f32], &PackedMatrix)> = Vec::with_capacity(COUNT);
-    for (weight, y) in weights.iter().zip(&mut outputs) {
-        weight.observe(x);
-        match weight.matrix {
-            Matrix::Dense(w) => {
-                let out = w.len() / in_features;
-                let (a, b) = (MatRef::new(x, rows, in_features), MatRef::new(w, out, in_features).t());
-                cpu.gemm(compute.precision, false, MatMut::new(y, rows, out), a, b);
-            }
-            Matrix::Packed(w) => packed.push((y, w)),
+    weights.iter().for_each(|weight| weight.observe(x));
+    if let Some(packed) = all_packed(weights) {
+        let mut outputs = outputs.iter_mut();
+        cpu.matmul_packed_many(&mut packed.map(|w| (&mut **outputs.next().expect("one a weight"), w)), x);
+    } else {
+        for (weight, y) in weights.iter().zip(&mut outputs) {
+            let (w, out) = (weight.dense(), weight.out_features(in_features));
+            let (a, b) = (MatRef::new(x, rows, in_features), MatRef::new(w, out, in_features).t());
+            cpu.gemm(compute.precision, false, MatMut::new(y, rows, out), a, b);
         }
     }
-    cpu.matmul_packed_many(&mut packed, x);
     for (weight, y) in weights.iter().zip(&mut outputs) {
         if let Some(bias) = weight.bias {
             cpu.add_bias(y, bias);
         }
     }
     outputs
+}
+
+/// The matrices, if they are packed; those of one model are all alike.
+fn all_packed<'a, const COUNT: usize>(
+    weights: [&LinearWeight<'a>; COUNT],
+) -> Option<[&'a PackedMatrix; COUNT]> {
+    let mut packed = [weights.first()?.packed()?; COUNT];
+    for (packed, weight) in packed.iter_mut().zip(weights) {
+        *packed = weight.packed()?;
+    }
+    Some(packed)
 }
 
 /// `dx [N, in] (+)= dy [N, out] W`.

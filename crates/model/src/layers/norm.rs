@@ -6,26 +6,26 @@ use crate::params::{Parameters, Place};
 use crate::weights::NormWeight;
 
 /// What the backward pass needs of each row; `mean` is empty for RMSNorm.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct NormStats {
-    rstd: Vec<f32>,
-    mean: Vec<f32>,
+    rstd: Buffer,
+    mean: Buffer,
 }
 
 /// The normalised rows and their statistics.
 pub(crate) fn forward(cpu: &Cpu, weight: &NormWeight<'_>, x: &[f32], eps: f32) -> (Buffer, NormStats) {
     let rows = x.len() / weight.weight.len();
     let mut y = cpu.buffers.take(x.len());
-    let mut stats = NormStats { rstd: vec![0.0; rows], mean: Vec::new() };
+    let mut rstd = cpu.buffers.take(rows);
+    let mut mean = cpu.buffers.take(weight.bias.map_or(0, |_| rows));
     match weight.bias {
-        None => cpu.rms_norm(&mut y, &mut stats.rstd, x, weight.weight, eps),
+        None => cpu.rms_norm(&mut y, &mut rstd, x, weight.weight, eps),
         Some(bias) => {
-            stats.mean = vec![0.0; rows];
-            let NormStats { rstd, mean } = &mut stats;
-            cpu.layer_norm(LayerNormOutput { y: &mut y, mean, rstd }, x, weight.weight, bias, eps);
+            let out = LayerNormOutput { y: &mut y, mean: &mut mean, rstd: &mut rstd };
+            cpu.layer_norm(out, x, weight.weight, bias, eps);
         }
     }
-    (y, stats)
+    (y, NormStats { rstd, mean })
 }
 
 /// `dx +=` and the gradients of weight and bias, from `dy`.

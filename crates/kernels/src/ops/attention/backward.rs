@@ -60,7 +60,8 @@ impl Cpu {
         }
         check_len("attention_backward: dk", grads.dk, n * kv_heads * dim);
         check_len("attention_backward: dv", grads.dv, n * kv_heads * dim);
-        plan.check(n, kv);
+        let views = |sequence: usize| kv[sequence];
+        plan.check(n, &views);
         let exact = kv.iter().all(|view| view.blocks.kind() == KvType::F32);
         assert!(exact, "attention_backward: keys and values are not f32");
         let positions = check_positions(plan, kv, n);
@@ -83,7 +84,11 @@ impl Cpu {
                 let tile_grads = TileGrads { dq: &mut tile_dq, dk: local_dk, dv: local_dv };
                 kernel!(
                     self,
-                    attention_backward(tile_grads, &tile_saved, &plan.keys(tile, tile.blocks.clone(), kv))
+                    attention_backward(
+                        tile_grads,
+                        &tile_saved,
+                        &plan.keys(tile, tile.blocks.clone(), &views)
+                    )
                 );
                 for row in 0..tile.num_rows as usize {
                     // SAFETY: no two tiles share a row of a key-value head (checked).

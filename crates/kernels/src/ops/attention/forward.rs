@@ -1,7 +1,7 @@
 //! The forward pass: a task per tile, or, when there are few, one per tile and span of its keys.
 
 use super::super::check_len;
-use super::kv::KvView;
+use super::kv::KvViews;
 use super::plan::{AttentionPlan, AttentionTile, TilePart};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
@@ -12,13 +12,22 @@ use std::ops::Range;
 thread_local! {
     /// The queries of a tile and two parts, kept so that a call allocates nothing once they have grown.
     static SCRATCH: RefCell<[Vec<f32>; 3]> = RefCell::default();
+    /// The tasks of a call by spans, kept likewise.
+    static TASKS: RefCell<Vec<SpanTask>> = RefCell::default();
+}
+
+/// A span of a tile's keys, and where its sums go.
+struct SpanTask {
+    tile: usize,
+    span: Range<u32>,
+    place: Range<usize>,
 }
 
 /// With fewer tiles a thread than this, spans become tasks of their own.
 const TILES_PER_THREAD: usize = 8;
 
 impl Cpu {
-    /// Attention of the rows in `plan` over the keys and values in `kv` (one view per sequence).
+    /// Attention of the rows in `plan` over the keys and values in `kv`.
     ///
     /// Rows that stand in no tile are left as they are; a row that sees no key gets `out` 0 and `lse` minus infinity.
     ///
@@ -33,7 +42,7 @@ impl Cpu {
         out: &mut [f32],
         lse: &mut [f32],
         q: &[f32],
-        kv: &[KvView<'_>],
+        kv: KvViews<'_, '_>,
         plan: &AttentionPlan,
     ) {
         let n = lse.len() / plan.num_heads.max(1);
@@ -50,7 +59,7 @@ impl Cpu {
     }
 
     /// All spans of one tile, one after the other.
-    fn whole_tile(&self, tile: &AttentionTile, q: &[f32], kv: &[KvView<'_>], target: &Target<'_>) {
+    fn whole_tile(&self, tile: &AttentionTile, q: &[f32], kv: KvViews<'_, '_>, target: &Target<'_>) {
         let plan = target.plan;
         let [mut queries, mut sums, mut more] = SCRATCH.take();
         gather_scaled(plan, tile, q, &mut queries);
@@ -70,20 +79,22 @@ impl Cpu {
     }
 
     /// Every span of every tile as a task of its own; then the spans are joined in the same order.
-    fn by_spans(&self, q: &[f32], kv: &[KvView<'_>], target: &Target<'_>) {
+    fn by_spans(&self, q: &[f32], kv: KvViews<'_, '_>, target: &Target<'_>) {
         let plan = target.plan;
-        let mut tasks = Vec::new();
+        let mut tasks = TASKS.take();
+        tasks.clear();
         let mut end = 0;
-        for tile in &plan.tiles {
+        for (index, tile) in plan.tiles.iter().enumerate() {
             for span in plan.spans(tile) {
-                tasks.push((tile, span, end..end + plan.part_len(tile)));
+                tasks.push(SpanTask { tile: index, span, place: end..end + plan.part_len(tile) });
                 end += plan.part_len(tile);
             }
         }
         let mut parts = self.buffers.take(end);
         let places = Disjoint::new(&mut parts);
         self.pool.run(tasks.len(), &|index| {
-            let (tile, span, place) = &tasks[index];
+            let SpanTask { tile, span, place } = &tasks[index];
+            let tile = &plan.tiles[*tile];
             let [mut queries, sums, more] = SCRATCH.take();
             gather_scaled(plan, tile, q, &mut queries);
             // SAFETY: the places of two tasks do not overlap.
@@ -91,6 +102,7 @@ impl Cpu {
             kernel!(self, attention(part, &queries, &plan.keys(tile, span.clone(), kv)));
             SCRATCH.set([queries, sums, more]);
         });
+        TASKS.set(tasks);
         let mut rest = &mut parts[..];
         for tile in &plan.tiles {
             let len = plan.part_len(tile);

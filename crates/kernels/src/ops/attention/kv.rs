@@ -171,6 +171,9 @@ pub struct KvView<'a> {
     pub first_row: usize,
 }
 
+/// The keys and values of each sequence of a call, by its number.
+pub type KvViews<'f, 'a> = &'f (dyn Fn(usize) -> KvView<'a> + Sync);
+
 /// Up to 32 dimensions of one row, converted; returns their scale where the type has one.
 type Convert<'a, T> = &'a (dyn Fn(&mut [T], &[f32]) -> f16 + Sync);
 

@@ -18,7 +18,7 @@ mod kv;
 mod plan;
 
 pub use backward::{AttentionGrads, AttentionSaved};
-pub use kv::{KEY_BLOCK, KvBlocks, KvType, KvView};
+pub use kv::{KEY_BLOCK, KvBlocks, KvType, KvView, KvViews};
 pub use plan::{AttentionPlan, AttentionTile, KeyBlock};
 
 pub(crate) use kv::{KV_GROUP, Pair, Stored};

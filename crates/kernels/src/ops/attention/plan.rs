@@ -1,9 +1,15 @@
 //! Which rows see which keys, for `Cpu::attention`, and the view of it that kernels get.
 
-use super::kv::{KEY_BLOCK, KV_GROUP, KvView, Pair, Stored, StoredRef};
+use super::kv::{KEY_BLOCK, KV_GROUP, KvViews, Pair, Stored, StoredRef};
 use half::f16;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
+
+thread_local! {
+    /// Rows that stand in a tile, kept so that a check allocates nothing once it has grown.
+    static TAKEN: RefCell<Vec<bool>> = RefCell::default();
+}
 
 /// Visible keys of one block of the cache.
 ///
@@ -42,7 +48,7 @@ pub struct AttentionTile {
 }
 
 /// The tiles of one attention call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct AttentionPlan {
     /// H.
     pub num_heads: usize,
@@ -70,13 +76,15 @@ impl AttentionPlan {
     ///
     /// # Panics
     /// If not.
-    pub(crate) fn check(&self, n: usize, kv: &[KvView<'_>]) {
+    pub(crate) fn check(&self, n: usize, kv: KvViews<'_, '_>) {
         let (heads, kv_heads) = (self.num_heads, self.num_kv_heads);
         assert!(
             kv_heads > 0 && heads % kv_heads == 0,
             "attention: {heads} heads, {kv_heads} key-value heads"
         );
-        let mut taken = vec![false; n * kv_heads];
+        let mut taken = TAKEN.take();
+        taken.clear();
+        taken.resize(n * kv_heads, false);
         for tile in &self.tiles {
             let (first, end) = (tile.first_row as usize, tile.first_row as usize + tile.num_rows as usize);
             assert!(end <= n && (tile.kv_head as usize) < kv_heads, "attention: {tile:?} of {n} rows");
@@ -85,17 +93,16 @@ impl AttentionPlan {
                 assert!(!*taken, "attention: row {row} stands in two tiles of head {}", tile.kv_head);
                 *taken = true;
             }
-            let view = &kv[tile.sequence as usize];
+            let view = kv(tile.sequence as usize);
+            let shape = (view.blocks.num_kv_heads(), view.blocks.head_dim());
+            assert_eq!(shape, (kv_heads, self.head_dim), "attention: heads and their size in the cache");
             for block in &self.key_blocks[tile.blocks.start as usize..tile.blocks.end as usize] {
                 let num_blocks = view.blocks.num_blocks();
                 let inside = (block.slot as usize) < num_blocks && block.num_keys as usize <= KEY_BLOCK;
                 assert!(inside, "attention: {block:?} of {num_blocks} blocks");
             }
         }
-        for view in kv {
-            let shape = (view.blocks.num_kv_heads(), view.blocks.head_dim());
-            assert_eq!(shape, (kv_heads, self.head_dim), "attention: heads and their size in the cache");
-        }
+        TAKEN.set(taken);
     }
 
     /// The spans of a tile's blocks, in order; one empty span if it has none.
@@ -126,14 +133,14 @@ impl AttentionPlan {
     }
 
     /// What a kernel needs to know of a tile and some of its blocks.
-    pub(crate) fn keys<'a>(
+    pub(crate) fn keys<'a, 'v: 'a>(
         &'a self,
         tile: &AttentionTile,
         blocks: Range<u32>,
-        kv: &[KvView<'a>],
+        kv: KvViews<'_, 'v>,
     ) -> TileKeys<'a> {
         TileKeys {
-            stored: kv[tile.sequence as usize].blocks.head(tile.kv_head as usize),
+            stored: kv(tile.sequence as usize).blocks.head(tile.kv_head as usize),
             blocks: &self.key_blocks[blocks.start as usize..blocks.end as usize],
             group: self.group(),
             first_position: tile.first_position,

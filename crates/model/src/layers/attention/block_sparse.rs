@@ -18,32 +18,52 @@ use crate::rng::{GAMMA, mix};
 
 /// The blocks that query block `block` of one KV head sees, ascending; the last one is `block` itself.
 pub fn visible_blocks(pattern: &BlockSparse, layer: usize, kv_head: usize, block: usize) -> Vec<usize> {
-    let first_local = block.saturating_sub(pattern.local_blocks);
-    let mut visible: Vec<usize> = (first_local..=block).collect();
-    if first_local > 0 {
-        visible.push(0);
-        visible.extend(draw(pattern, layer, kv_head, block, first_local - 1));
-    }
-    visible.sort_unstable();
-    visible
+    let mut visible = Visible::default();
+    visible.find(pattern, layer, kv_head, block);
+    visible.blocks
 }
 
-/// Draws from `1..=n` by a partial Fisher-Yates shuffle; swapped entries are kept in a short list, so the cost
-/// does not grow with `n`.
-fn draw(pattern: &BlockSparse, layer: usize, kv_head: usize, block: usize, n: usize) -> Vec<usize> {
-    let mut state = mix(mix(mix(mix(pattern.seed) ^ layer as u64) ^ kv_head as u64) ^ block as u64);
-    let mut moved: Vec<(usize, usize)> = Vec::new();
-    let value_at = |moved: &[(usize, usize)], slot: usize| {
-        moved.iter().rev().find(|(place, _)| *place == slot).map_or(slot + 1, |(_, value)| *value)
-    };
-    let mut chosen = Vec::new();
-    for j in 0..pattern.random_blocks.min(n) {
-        let random = mix(state);
-        state = state.wrapping_add(GAMMA);
-        let slot = j + ((u128::from(random) * (n - j) as u128) >> 64) as usize;
-        chosen.push(value_at(&moved, slot));
-        let displaced = value_at(&moved, j);
-        moved.push((slot, displaced));
+/// Finds visible blocks, in memory that it keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Visible {
+    blocks: Vec<usize>,
+    /// Swapped entries of the candidates: a short list, so the cost of drawing does not grow with their number.
+    moved: Vec<(usize, usize)>,
+}
+
+impl Visible {
+    /// Finds the blocks of [`visible_blocks`].
+    pub(super) fn find(&mut self, pattern: &BlockSparse, layer: usize, kv_head: usize, block: usize) {
+        let first_local = block.saturating_sub(pattern.local_blocks);
+        self.blocks.clear();
+        self.blocks.extend(first_local..=block);
+        if first_local > 0 {
+            self.blocks.push(0);
+            let state = mix(mix(mix(mix(pattern.seed) ^ layer as u64) ^ kv_head as u64) ^ block as u64);
+            self.draw(state, pattern.random_blocks, first_local - 1);
+        }
+        self.blocks.sort_unstable();
     }
-    chosen
+
+    /// What was found last.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = usize> {
+        self.blocks.iter().copied()
+    }
+
+    /// Draws up to `count` of `1..=n` by a partial Fisher-Yates shuffle.
+    fn draw(&mut self, mut state: u64, count: usize, n: usize) {
+        self.moved.clear();
+        for j in 0..count.min(n) {
+            let random = mix(state);
+            state = state.wrapping_add(GAMMA);
+            let slot = j + ((u128::from(random) * (n - j) as u128) >> 64) as usize;
+            self.blocks.push(self.value_at(slot));
+            self.moved.push((slot, self.value_at(j)));
+        }
+    }
+
+    fn value_at(&self, slot: usize) -> usize {
+        let moved = self.moved.iter().rev().find(|(place, _)| *place == slot);
+        moved.map_or(slot + 1, |(_, value)| *value)
+    }
 }
