@@ -56,6 +56,17 @@ impl Session {
         Self { network: network.clone(), cache, mode, tokens, pass: Pass::default() }
     }
 
+    /// A second sequence with the same tokens so far, for another continuation: it computes nothing, and shares the memory
+    /// of keys and values until one of the two goes on, which then copies the blocks in use. Both give the same bits as a
+    /// sequence that was fed from the start.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut tokens = Vec::with_capacity(self.tokens.capacity());
+        tokens.extend_from_slice(&self.tokens);
+        let (network, cache) = (self.network.clone(), self.cache.fork());
+        Self { network, cache, mode: self.mode, tokens, pass: Pass::default() }
+    }
+
     /// Tokens seen so far.
     pub fn position(&self) -> usize {
         self.cache.position()
@@ -74,7 +85,7 @@ impl Session {
         }
     }
 
-    /// Bytes of keys and values.
+    /// Bytes of keys and values; those shared with forks count in each.
     pub fn cache_bytes(&self) -> usize {
         self.cache.bytes()
     }

@@ -1,42 +1,19 @@
 //! Equivalences of sessions, each on random tiny models and on every kernel set this CPU can run: one prefill and many
 //! decodes, batched and alone, windows and block patterns that cover the text, endless streams in flat memory.
 
+mod sessions;
+
 use std::sync::Arc;
 
+use sessions::{VOCAB, bounded, config, load, random_ids};
 use shakti_engine::{CacheMode, Network, Rng, ScoredWindow, Session, feed_batch};
-use shakti_kernels::{Buffer, Cpu, KernelSet, KvType};
-use shakti_model::{LayerType, Layout, ModelConfig, NormType, Parameters, preset};
+use shakti_kernels::{Buffer, KernelSet, KvType};
+use shakti_model::{LayerType, ModelConfig, NormType};
 
 use LayerType::{BlockSparseAttention as Sparse, FullAttention as Full, SlidingAttention as Sliding};
 
-const VOCAB: usize = 97;
-
-/// Two to four small layers with different numbers of KV heads.
-fn config(layer_types: &[LayerType], window: usize) -> ModelConfig {
-    let mut config = preset("shakti-nano").expect("a preset");
-    config.hidden_size = 64;
-    config.intermediate_size = 96;
-    config.num_hidden_layers = layer_types.len();
-    config.num_attention_heads = 4;
-    config.num_kv_heads = [4, 2, 1, 2].iter().cycle().take(layer_types.len()).copied().collect();
-    config.head_dim = 16;
-    config.vocab_size = VOCAB;
-    config.max_position_embeddings = 4096;
-    config.layer_types = layer_types.to_vec();
-    config.sliding_window = window;
-    // Small weights make attention uniform; these make it choose.
-    config.initializer_range = 0.3;
-    config
-}
-
 fn network(config: &ModelConfig, kernels: &'static KernelSet, threads: usize) -> Arc<Network> {
     Arc::new(load(config, kernels, threads))
-}
-
-fn load(config: &ModelConfig, kernels: &'static KernelSet, threads: usize) -> Network {
-    let params = Parameters::init(config, Arc::new(Layout::new(config)), 17);
-    let cpu = Arc::new(Cpu::new(kernels, threads));
-    Network::load(config.clone(), &params, cpu).expect("a valid model")
 }
 
 fn on_every_kernel_set(config: &ModelConfig, test: impl Fn(&Arc<Network>)) {
@@ -44,15 +21,6 @@ fn on_every_kernel_set(config: &ModelConfig, test: impl Fn(&Arc<Network>)) {
         eprintln!("kernel set {}", kernels.name());
         test(&network(config, kernels, 1));
     }
-}
-
-fn random_ids(len: usize, seed: u64) -> Vec<u32> {
-    let mut rng = Rng::new(seed);
-    (0..len).map(|_| rng.below(VOCAB) as u32).collect()
-}
-
-fn bounded(network: &Arc<Network>, max_seq_len: usize) -> Session {
-    Session::new(network, CacheMode::Bounded { max_seq_len })
 }
 
 fn one_by_one(session: &mut Session, ids: &[u32]) -> Buffer {

@@ -3,9 +3,14 @@
 //! Positions are grouped in blocks of 64; a layer stores each block in one slot of `[Hd, 64]` keys (transposed)
 //! and `[64, Hd]` values per KV head. A ring layer reuses slot `block mod num_slots`, so a block never wraps.
 //!
+//! The memory of a layer may be shared by sequences with a common beginning ([`KvCache::fork`]); the one that writes first
+//! takes a copy of the blocks in use.
+//!
 //! Streaming (arXiv 2309.17453): rows see 4 sink tokens plus the last `window` tokens, with positions counted
 //! inside what is kept. Rotary attention depends only on distances, so instead of re-indexing the whole window
 //! the four sinks alone are rotated to the position just before the window, into one extra slot.
+
+use std::sync::Arc;
 
 use shakti_kernels::{Cpu, KEY_BLOCK, KvBlocks, KvType, KvView, RopeFrequencies};
 
@@ -31,16 +36,17 @@ pub enum CacheMode {
 }
 
 /// One layer's storage.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LayerCache {
-    blocks: KvBlocks,
+    /// Shared until written.
+    blocks: Arc<KvBlocks>,
     /// Visible keys, the current one included; `None` sees all.
     pub(crate) window: Option<usize>,
     sinks: Option<Sinks>,
 }
 
 /// Unrotated keys of the first tokens `[SINK_TOKENS, K, Hd]` and their values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sinks {
     k: Vec<f32>,
     v: Vec<f32>,
@@ -81,6 +87,13 @@ impl KvCache {
             planner: Planner::default(),
             slots: Vec::new(),
         }
+    }
+
+    /// A second sequence with the same tokens so far. Both go on with the same memory until one of them writes: that one
+    /// takes a copy of the blocks in use, layer by layer, and no more; the last of them needs none.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { layers: self.layers.clone(), planner: Planner::default(), slots: Vec::new(), ..*self }
     }
 
     /// Tokens seen so far.
@@ -130,7 +143,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Bytes held.
+    /// Bytes held; those shared with forks count in each.
     pub fn bytes(&self) -> usize {
         self.layers.iter().map(|layer| layer.blocks.bytes()).sum()
     }
@@ -165,7 +178,7 @@ impl KvCache {
         self.slots.extend((self.position..self.position + rows).map(|position| {
             (layer.slot_of_block(position / KEY_BLOCK) * KEY_BLOCK + position % KEY_BLOCK) as u32
         }));
-        cpu.kv_store(&mut layer.blocks, k, v, &self.slots);
+        cpu.kv_store(layer.blocks_mut(self.position), k, v, &self.slots);
     }
 
     /// Keeps unrotated keys and values of the first tokens, if this call holds any of them.
@@ -189,11 +202,11 @@ impl KvCache {
         let positions = (0..SINK_TOKENS as i64).map(|sink| sink + shift);
         let angles = frequencies.angles(&cpu.buffers, SINK_TOKENS, positions);
         let num_kv_heads = sinks.k.len() / (SINK_TOKENS * head_dim);
-        let mut k = cpu.buffers.copy(&sinks.k);
+        let (mut k, v) = (cpu.buffers.copy(&sinks.k), cpu.buffers.copy(&sinks.v));
         cpu.rope(&mut k, num_kv_heads, &angles, false);
         let first = layer.sink_slot() * KEY_BLOCK;
         let slots: [u32; SINK_TOKENS] = std::array::from_fn(|sink| (first + sink) as u32);
-        cpu.kv_store(&mut layer.blocks, &k, &sinks.v, &slots);
+        cpu.kv_store(layer.blocks_mut(position), &k, &v, &slots);
     }
 }
 
@@ -222,7 +235,16 @@ impl LayerCache {
         let sinks =
             streaming.then(|| Sinks { k: vec![0.0; SINK_TOKENS * row], v: vec![0.0; SINK_TOKENS * row] });
         let blocks = KvBlocks::new(kind, num_slots, config.num_kv_heads[index], config.head_dim);
-        Self { blocks, window, sinks }
+        Self { blocks: Arc::new(blocks), window, sinks }
+    }
+
+    /// The blocks to write to, from now on of this sequence alone, which holds `position` tokens.
+    fn blocks_mut(&mut self, position: usize) -> &mut KvBlocks {
+        let used = position.div_ceil(KEY_BLOCK).min(self.capacity() / KEY_BLOCK);
+        if Arc::get_mut(&mut self.blocks).is_none() {
+            self.blocks = Arc::new(self.blocks.copy_of(used));
+        }
+        Arc::get_mut(&mut self.blocks).expect("no other sequence has it")
     }
 
     /// Positions that fit before a slot is reused.

@@ -50,7 +50,7 @@ impl KvType {
 }
 
 /// Keys and values stored alike.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Pair<T> {
     pub k: T,
     pub v: T,
@@ -61,13 +61,18 @@ impl<T: Copy + Default> Pair<Vec<T>> {
         Self { k: vec![T::default(); len], v: vec![T::default(); len] }
     }
 
+    fn copy(&mut self, from: &Self, part: Range<usize>) {
+        self.k[part.clone()].copy_from_slice(&from.k[part.clone()]);
+        self.v[part.clone()].copy_from_slice(&from.v[part]);
+    }
+
     fn disjoint(&mut self) -> Pair<Disjoint<'_, T>> {
         Pair { k: Disjoint::new(&mut self.k), v: Disjoint::new(&mut self.v) }
     }
 }
 
 /// The numbers of a cache or of a part of it; `I`, `H` and `F` hold integers, halves and floats.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Stored<F, H, I> {
     F32(Pair<F>),
     F16(Pair<H>),
@@ -102,6 +107,36 @@ impl KvBlocks {
             KvType::Q8_0 => Stored::Q8_0 { values: Pair::zeros(len), scales: Pair::zeros(num_scales) },
         };
         Self { stored, num_blocks, num_kv_heads, head_dim }
+    }
+
+    /// The same numbers in the first `used` slots of every head, zeros in the others, for which the system gives no memory
+    /// before they are written.
+    ///
+    /// # Panics
+    /// If there are fewer slots.
+    pub fn copy_of(&self, used: usize) -> Self {
+        let mut copy = Self::new(self.kind(), self.num_blocks, self.num_kv_heads, self.head_dim);
+        let numbers = |head| self.used(head, used, self.head_dim);
+        let groups = |head| self.used(head, used, self.head_dim.div_ceil(KV_GROUP));
+        for head in 0..self.num_kv_heads {
+            match (&mut copy.stored, &self.stored) {
+                (Stored::F32(to), Stored::F32(from)) => to.copy(from, numbers(head)),
+                (Stored::F16(to), Stored::F16(from)) => to.copy(from, numbers(head)),
+                (Stored::Q8_0 { values, scales }, Stored::Q8_0 { values: from, scales: of }) => {
+                    values.copy(from, numbers(head));
+                    scales.copy(of, groups(head));
+                }
+                _ => unreachable!("the copy has the same type"),
+            }
+        }
+        copy
+    }
+
+    /// Where the first `used` slots of a head stand.
+    fn used(&self, head: usize, used: usize, width: usize) -> Range<usize> {
+        assert!(used <= self.num_blocks, "{used} of {} blocks", self.num_blocks);
+        let start = self.span(head, width).start;
+        start..start + used * width * KEY_BLOCK
     }
 
     /// What the numbers are stored as.
@@ -270,6 +305,32 @@ impl<T: Copy + Default> HeadBlocks<'_, T> {
             if let Some(scales) = &mut self.scales {
                 let at = (block * groups + group) * KEY_BLOCK + place;
                 (scales.k[at], scales.v[at]) = (k_scale, v_scale);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel_set::KernelSet;
+
+    #[test]
+    fn a_copy_holds_the_slots_in_use_and_zeros() {
+        let cpu = Cpu::new(KernelSet::available()[0], 1);
+        let (heads, dim, slots) = (2, 40, 4);
+        for kind in KvType::ALL {
+            let mut blocks = KvBlocks::new(kind, slots, heads, dim);
+            let places: Vec<u32> = (0..(slots * KEY_BLOCK) as u32).collect();
+            let values: Vec<f32> = (0..places.len() * heads * dim).map(|i| 1.0 + (i % 97) as f32).collect();
+            cpu.kv_store(&mut blocks, &values, &values, &places);
+            // What would be there if the first slots alone had been written.
+            for used in 0..=slots {
+                let mut expected = KvBlocks::new(kind, slots, heads, dim);
+                let (places, values) =
+                    (&places[..used * KEY_BLOCK], &values[..used * KEY_BLOCK * heads * dim]);
+                cpu.kv_store(&mut expected, values, values, places);
+                assert_eq!(blocks.copy_of(used).stored, expected.stored, "{used} slots of {}", kind.name());
             }
         }
     }
