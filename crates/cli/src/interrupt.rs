@@ -14,9 +14,37 @@ pub fn install() {
             std::process::exit(130);
         }
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
+    if let Err(error) = handle(handler) {
         crate::output::complain(&format!("warning: Ctrl-C will end the process at once: {error}"));
     }
+}
+
+/// Calls `handler` for every request to end, on a thread of its own.
+#[cfg(unix)]
+fn handle(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    if ends_with_its_terminal() {
+        signals.add_signal(SIGHUP)?;
+    }
+    let wait = move || signals.forever().for_each(|_| handler());
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+}
+
+#[cfg(not(unix))]
+fn handle(handler: impl Fn() + Send + 'static) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(handler)
+}
+
+/// Whether nobody asked to outlive the terminal, as `nohup` does by having SIGHUP ignored: a handler would undo that. Where
+/// the system does not tell, SIGHUP is left as it is.
+#[cfg(unix)]
+fn ends_with_its_terminal() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal 1 is the lowest bit.
+    mask.is_some_and(|mask| mask & 1 == 0)
 }
 
 /// While one of these lives, the first Ctrl-C only sets its flag.

@@ -123,8 +123,8 @@ fn minutes_take_the_place_of_steps() {
 
 /// A run that has reached its first step, with its standard error still open.
 #[cfg(unix)]
-fn started(recipe: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
-    let mut child = command()
+fn started(mut command: Command, recipe: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
+    let mut child = command
         .args(["train", "pretrain", arg(recipe), "--set", "train.steps=100000"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -142,9 +142,9 @@ fn started(recipe: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_ends_with_130_and_can_be_resumed() {
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-HUP"] {
         let data = data();
-        let (mut child, _lines) = started(&data.path().join("recipe.toml"));
+        let (mut child, _lines) = started(command(), &data.path().join("recipe.toml"));
         let kill = Command::new("kill").args([signal, &child.id().to_string()]).status();
         assert!(kill.expect("kill").success());
         assert_eq!(child.wait().expect("an end").code(), Some(130), "{signal}");
@@ -153,6 +153,25 @@ fn an_interrupt_saves_ends_with_130_and_can_be_resumed() {
         let newest = Checkpoints::new(&data.path().join("out"), 2).newest(&mut |warning| panic!("{warning}"));
         assert_eq!(newest.expect("a list").map(|(step, _)| step), Some(last));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_nohup_started_outlives_its_terminal() {
+    let data = data();
+    let mut ignoring = Command::new("sh");
+    ignoring.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", arg(Path::new(command().get_program()))]);
+    let (mut child, mut lines) = started(ignoring, &data.path().join("recipe.toml"));
+    let pid = child.id().to_string();
+    let kill = |signal: &str| Command::new("kill").args([signal, pid.as_str()]).status().expect("kill");
+    assert!(kill("-HUP").success());
+    let mut line = String::new();
+    while !line.starts_with("step 20") {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).expect("a line"), 0, "the run ended");
+    }
+    assert!(kill("-TERM").success());
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
 }
 
 /// The losses of a run as bits, and the bytes of its final weights.
