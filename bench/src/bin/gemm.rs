@@ -21,9 +21,9 @@ struct Args {
     threads: usize,
     #[arg(long, default_value_t = 5)]
     repeat: usize,
-    /// Multiply in bf16
-    #[arg(long)]
-    bf16: bool,
+    /// f32, bf16 or int16
+    #[arg(long, default_value = "f32")]
+    precision: String,
     /// Kernel set; absent: the best
     #[arg(long)]
     kernels: Option<String>,
@@ -34,6 +34,12 @@ fn main() -> anyhow::Result<()> {
     let cpu = match &args.kernels {
         Some(name) => Cpu::new(KernelSet::by_name(name)?, args.threads),
         None => Cpu::detect(Some(args.threads))?,
+    };
+    let precision = match args.precision.as_str() {
+        "f32" => Precision::F32,
+        "bf16" => Precision::Bf16,
+        "int16" => Precision::Int16,
+        other => anyhow::bail!("--precision is {other}, expected f32, bf16 or int16"),
     };
     let (n, d, f) = (args.tokens, args.hidden, args.ffn);
     // [out, in] of the weights.
@@ -55,7 +61,6 @@ fn main() -> anyhow::Result<()> {
             let rates: Vec<f64> = (0..args.repeat).map(|_| flops / seconds(&mut *product) / 1e9).collect();
             Spread::of(&rates)
         };
-        let precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
         let forward = rate(&mut || cpu.gemm(precision, false, MatMut::new(&mut to, rows, out), x, w.t()));
         let input_gradient =
             rate(&mut || cpu.gemm(precision, false, MatMut::new(&mut dx, rows, input), dy, w));

@@ -35,7 +35,7 @@ struct Args {
     steps: usize,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// f32 or bf16
+    /// f32, bf16 or int16
     #[arg(long, default_value = "bf16")]
     precision: String,
     /// Kernel set; absent: the best
@@ -54,7 +54,8 @@ fn main() -> anyhow::Result<()> {
     let precision = match args.precision.as_str() {
         "f32" => Precision::F32,
         "bf16" => Precision::Bf16,
-        other => anyhow::bail!("--precision is {other}, expected f32 or bf16"),
+        "int16" => Precision::Int16,
+        other => anyhow::bail!("--precision is {other}, expected f32, bf16 or int16"),
     };
     let mut run = Run::new(&args)?;
     let compute = Compute { cpu: &cpu, precision };

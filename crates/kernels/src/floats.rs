@@ -85,5 +85,5 @@ pub(crate) enum Gemm {
     /// Plain loops over the views.
     Rows(GemmRows),
     /// Packed panels, one way for each precision.
-    Packed { f32: &'static PackedGemm, bf16: &'static PackedGemm },
+    Packed { f32: &'static PackedGemm, bf16: &'static PackedGemm, int16: &'static PackedGemm },
 }

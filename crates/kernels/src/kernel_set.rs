@@ -5,10 +5,10 @@
 //! | name | needs | adds |
 //! |---|---|---|
 //! | `scalar` | nothing | the definition of every operation |
-//! | `avx2` | AVX2, FMA, F16C | 8 lanes |
-//! | `avx2-vnni` | AVX-VNNI | int8 dot products |
+//! | `avx2` | AVX2, FMA, F16C | 8 lanes; products of pairs of 16-bit integers in `gemm` |
+//! | `avx2-vnni` | AVX-VNNI | int8 and int16 dot products |
 //! | `avx512-bw` | AVX-512 F, BW, DQ, VL | 16 lanes |
-//! | `avx512` | AVX-512 VNNI | int8 dot products of 16 lanes |
+//! | `avx512` | AVX-512 VNNI | int8 and int16 dot products of 16 lanes |
 //! | `avx512-bf16` | AVX-512 BF16 | bf16 dot products in `gemm` |
 //! | `amx` | AMX-TILE, AMX-BF16, and tile state granted by the system | bf16 tiles in `gemm` |
 //!
@@ -32,6 +32,7 @@
 use crate::aarch64;
 use crate::error::Error;
 use crate::floats::FloatKernels;
+use crate::matrix::Precision;
 use crate::packed::kernels::PackedKernels;
 use crate::scalar;
 #[cfg(target_arch = "x86_64")]
@@ -51,6 +52,8 @@ pub struct KernelSet {
     supported: fn() -> bool,
     /// Whether it is faster here than the sets below it.
     preferred: fn() -> bool,
+    /// What it multiplies fastest of the precisions that training can do with.
+    fastest_precision: Precision,
     pub(crate) floats: FloatKernels,
     pub(crate) packed: PackedKernels,
 }
@@ -88,6 +91,7 @@ static SCALAR: KernelSet = KernelSet {
     name: "scalar",
     supported: || true,
     preferred: || true,
+    fastest_precision: Precision::F32,
     floats: scalar::FLOATS,
     packed: scalar::PACKED,
 };
@@ -97,6 +101,7 @@ static AVX2: KernelSet = KernelSet {
     name: "avx2",
     supported: x86_64::has_avx2,
     preferred: || true,
+    fastest_precision: Precision::Int16,
     floats: x86_64::avx2::FLOATS,
     packed: x86_64::avx2::packed::PLAIN,
 };
@@ -106,7 +111,8 @@ static AVX2_VNNI: KernelSet = KernelSet {
     name: "avx2-vnni",
     supported: x86_64::has_avx2_vnni,
     preferred: || true,
-    floats: x86_64::avx2::FLOATS,
+    fastest_precision: Precision::Int16,
+    floats: x86_64::avx2::FLOATS_VNNI,
     packed: x86_64::avx2::packed::VNNI,
 };
 
@@ -115,7 +121,8 @@ static AVX512_BW: KernelSet = KernelSet {
     name: "avx512-bw",
     supported: x86_64::has_avx512_bw,
     preferred: || true,
-    floats: x86_64::avx512::FLOATS,
+    fastest_precision: Precision::F32,
+    floats: x86_64::avx512::FLOATS_BW,
     packed: x86_64::avx512::packed::BW,
 };
 
@@ -124,6 +131,7 @@ static AVX512: KernelSet = KernelSet {
     name: "avx512",
     supported: x86_64::has_avx512,
     preferred: || true,
+    fastest_precision: Precision::Int16,
     floats: x86_64::avx512::FLOATS,
     packed: x86_64::avx512::packed::VNNI,
 };
@@ -133,6 +141,7 @@ static AVX512_BF16: KernelSet = KernelSet {
     name: "avx512-bf16",
     supported: x86_64::has_avx512_bf16,
     preferred: x86_64::multiplies_bf16_fast,
+    fastest_precision: Precision::Bf16,
     floats: x86_64::avx512_bf16::FLOATS,
     packed: x86_64::avx512::packed::VNNI,
 };
@@ -142,6 +151,7 @@ static AMX: KernelSet = KernelSet {
     name: "amx",
     supported: x86_64::amx::has_amx,
     preferred: || true,
+    fastest_precision: Precision::Bf16,
     floats: x86_64::amx::FLOATS,
     packed: x86_64::avx512::packed::VNNI,
 };
@@ -151,6 +161,7 @@ static NEON: KernelSet = KernelSet {
     name: "neon",
     supported: aarch64::has_neon,
     preferred: || true,
+    fastest_precision: Precision::F32,
     floats: aarch64::neon::FLOATS,
     packed: aarch64::packed::NEON,
 };
@@ -160,6 +171,7 @@ static NEON_DOTPROD: KernelSet = KernelSet {
     name: "neon-dotprod",
     supported: aarch64::has_dotprod,
     preferred: || true,
+    fastest_precision: Precision::F32,
     floats: aarch64::neon::FLOATS,
     packed: aarch64::packed::DOTPROD,
 };
@@ -169,6 +181,7 @@ static NEON_I8MM: KernelSet = KernelSet {
     name: "neon-i8mm",
     supported: aarch64::has_i8mm,
     preferred: || true,
+    fastest_precision: Precision::F32,
     floats: aarch64::neon::FLOATS,
     packed: aarch64::packed::I8MM,
 };
@@ -205,6 +218,11 @@ impl KernelSet {
     /// The name by which tests, records and `SHAKTI_KERNELS` know the set.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The precision in which the set multiplies matrices fastest, among those that training loses nothing by.
+    pub fn fastest_precision(&self) -> Precision {
+        self.fastest_precision
     }
 
     fn find(place: &'static str, name: &str) -> Result<&'static KernelSet, Error> {

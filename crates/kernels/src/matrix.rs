@@ -1,12 +1,16 @@
 //! Views of f32 matrices for `gemm`, and the precision it multiplies in.
 
-/// How `gemm` treats its inputs; sums are f32 in both cases.
+/// How `gemm` treats its inputs; sums are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// Inputs as they are.
     F32,
     /// Inputs rounded to bf16, to nearest with ties to even; products summed in f32.
     Bf16,
+    /// Inputs rounded to 13-bit integers (sign included) that share a scale with the 128 values along K they stand among;
+    /// products summed exactly over those 128, then in f32. Between bf16 and f32 in error; twice as fast as f32 where a
+    /// CPU has VNNI.
+    Int16,
 }
 
 /// A `[rows, cols]` view of f32 values: element `(i, j)` is `data[i * row_stride + j * col_stride]`.

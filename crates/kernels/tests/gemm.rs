@@ -89,7 +89,7 @@ fn every_set_agrees_with_scalar_and_with_itself_on_more_threads() {
         for shape in SHAPES {
             for layout in LAYOUTS {
                 let problem = Problem::new(shape, layout);
-                for precision in [Precision::F32, Precision::Bf16] {
+                for precision in [Precision::F32, Precision::Bf16, Precision::Int16] {
                     for accumulate in [false, true] {
                         let what =
                             format!("{:?} {precision:?} {shape:?} {layout:?} {accumulate}", one.kernels);
@@ -111,7 +111,7 @@ fn every_set_agrees_with_scalar_and_with_itself_on_more_threads() {
 #[test]
 fn elements_do_not_depend_on_the_rows_and_columns_beside_them() {
     for cpu in cpus(2) {
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int16] {
             let (m, n, k) = (29, 83, 700);
             let (a, b) = (Rng(1).values(m * k), Rng(2).values(k * n));
             let mut whole = vec![0.0; m * n];
@@ -151,6 +151,66 @@ fn scalar_is_the_sum_of_products_and_bf16_rounds_the_inputs() {
         let want: Vec<f32> = (0..m * n).map(|at| sum(at / n, at % n) as f32).collect();
         // 30 additions of numbers up to 1 in f32.
         assert_close(&format!("{precision:?}"), &c, &want, 30.0 / (1 << 24) as f32, 0.0);
+    }
+}
+
+#[test]
+fn integers_on_the_scale_of_their_group_multiply_exactly_and_others_within_half_a_step() {
+    let (m, n, k) = (9, 50, 300);
+    let values = |seed, len: usize| -> Vec<f32> {
+        Rng(seed).values(len).iter().map(|x| (x * 4000.0).round()).collect()
+    };
+    let (mut a, mut b) = (values(5, m * k), values(6, k * n));
+    // Groups start at 0, 128 and 256.
+    for first in [3, 128, 299] {
+        (0..m).for_each(|i| a[i * k + first] = 4095.0);
+        (0..n).for_each(|j| b[first * n + j] = -4095.0);
+    }
+    let off_grid = |x: &[f32]| -> Vec<f32> { x.iter().map(|x| x + 0.37 * x.signum()).collect() };
+    for cpu in cpus(2) {
+        for (a, b, step) in [(a.clone(), b.clone(), 0.0), (off_grid(&a), off_grid(&b), 1.0)] {
+            let mut c = vec![0.0; m * n];
+            cpu.gemm(
+                Precision::Int16,
+                false,
+                MatMut::new(&mut c, m, n),
+                MatRef::new(&a, m, k),
+                MatRef::new(&b, k, n),
+            );
+            let (mut off, mut apart) = (0.0f64, 0);
+            for (at, &c) in c.iter().enumerate() {
+                let terms = (0..k).map(|l| (f64::from(a[at / n * k + l]), f64::from(b[l * n + at % n])));
+                let (want, room) = terms.fold((0.0, 0.0), |(sum, room), (a, b)| {
+                    // The scale of a group is its largest magnitude / 4095, here at most 4095.37 / 4095.
+                    (sum + a * b, room + step * 0.501 * (a.abs() + b.abs() + 1.0) + 4e-7 * (a * b).abs())
+                });
+                assert!((f64::from(c) - want).abs() <= room, "{cpu:?}: {c}, expected {want} within {room}");
+                off += (f64::from(c) - want).abs() / want.abs().max(1.0);
+                apart += usize::from(f64::from(c) != want);
+            }
+            // Values off the grid are rounded, so the products are not those of f32.
+            assert!(step == 0.0 || (apart > m * n / 2 && off > 1e-6), "{cpu:?}: {apart} differ, {off}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_not_lost() {
+    let (m, n, k) = (10, 40, 200);
+    for cpu in cpus(2) {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int16] {
+            for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let (mut a, mut b) = (Rng(7).values(m * k), Rng(8).values(k * n));
+                (a[4 * k + 150], b[33 * n + 21]) = (wrong, wrong);
+                let mut c = vec![0.0; m * n];
+                let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
+                cpu.gemm(precision, false, MatMut::new(&mut c, m, n), a, b);
+                for (at, c) in c.iter().enumerate() {
+                    let touched = at / n == 4 || at % n == 21;
+                    assert_eq!(c.is_finite(), !touched, "{cpu:?} {precision:?} {wrong}: {c} at {at}");
+                }
+            }
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub enum Event<'a> {
         parameters: usize,
         /// Kernel set that computes.
         kernel_set: &'a str,
-        /// `f32` or `bf16`.
+        /// `f32`, `bf16` or `int16`.
         precision: &'a str,
     },
     /// A time budget was turned into a number of steps.

@@ -91,6 +91,7 @@ fn trainer_settings(recipe: &Recipe) -> TrainerSettings {
         peak_learning_rate: train.peak_learning_rate,
         precision: match train.precision {
             PrecisionChoice::Bf16 => Precision::Bf16,
+            PrecisionChoice::Int16 => Precision::Int16,
             PrecisionChoice::Auto | PrecisionChoice::F32 => Precision::F32,
         },
         seed: train.seed,

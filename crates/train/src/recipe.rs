@@ -118,13 +118,15 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
-    /// bf16 where the CPU multiplies bf16, else f32.
+    /// What the CPU multiplies fastest.
     #[default]
     Auto,
     /// f32 throughout.
     F32,
     /// Inputs rounded to bf16, sums in f32.
     Bf16,
+    /// Inputs rounded to 13-bit integers with a scale for 128 of them.
+    Int16,
 }
 
 impl PrecisionChoice {
@@ -134,6 +136,7 @@ impl PrecisionChoice {
             Self::Auto => "auto",
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int16 => "int16",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shakti_kernels::Cpu;
+use shakti_kernels::{Cpu, Precision};
 
 use crate::TrainError;
 use crate::log::LogLine;
@@ -103,7 +103,10 @@ fn resumable(recipe: &Recipe, start: Start) -> Result<Option<Recipe>, TrainError
 /// Replaces `auto` by what this CPU does best.
 fn resolve_precision(recipe: &mut Recipe, cpu: &Cpu) {
     if recipe.train.precision == PrecisionChoice::Auto {
-        let multiplies_bf16 = ["avx512-bf16", "amx"].contains(&cpu.kernels.name());
-        recipe.train.precision = if multiplies_bf16 { PrecisionChoice::Bf16 } else { PrecisionChoice::F32 };
+        recipe.train.precision = match cpu.kernels.fastest_precision() {
+            Precision::F32 => PrecisionChoice::F32,
+            Precision::Bf16 => PrecisionChoice::Bf16,
+            Precision::Int16 => PrecisionChoice::Int16,
+        };
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod exp;
 pub(crate) mod gemm;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod int16;
 mod lanes;
 pub(crate) mod loss;
 pub(crate) mod norm;

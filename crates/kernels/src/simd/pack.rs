@@ -1,4 +1,4 @@
-//! Copies parts of a matrix into panels: `[depth / k_per_word][width]` words for each panel of `width` lanes.
+//! Copies parts of a matrix into panels: `[words][width]` for each panel of `width` lanes.
 //!
 //! Where lanes are contiguous in the source, rows of lanes are copied; where depth is contiguous, squares are
 //! transposed in registers. Both read whole cache lines.
@@ -178,5 +178,21 @@ pub(crate) fn round_to_bf16(words: &mut [u32]) {
         let rounded = word.wrapping_add(0x7FFF + ((*word >> 16) & 1)) & 0xFFFF_0000;
         // Adding could turn a NaN into an infinity.
         *word = if *word & 0x7FFF_FFFF > 0x7F80_0000 { *word | 0x0040_0000 } else { rounded };
+    }
+}
+
+/// Rounds packed f32 values, panels of `[depth][width]`, to the integers of [`int16`](crate::ops::gemm::int16) times their
+/// scales, for sets whose products take f32.
+#[cfg(target_arch = "aarch64")]
+pub(crate) fn round_to_int16(words: &mut [u32], width: usize, depth: usize) {
+    use crate::ops::gemm::int16::{GROUP, GroupScale};
+    for group in words.chunks_exact_mut(width * depth).flat_map(|panel| panel.chunks_mut(width * GROUP)) {
+        for lane in 0..width {
+            let largest = group[lane..].iter().step_by(width).map(|word| word & 0x7FFF_FFFF).max();
+            let GroupScale { scale, inverse } = GroupScale::new(largest.unwrap_or(0));
+            for word in group[lane..].iter_mut().step_by(width) {
+                *word = ((f32::from_bits(*word) * inverse).round_ties_even() * scale).to_bits();
+            }
+        }
     }
 }

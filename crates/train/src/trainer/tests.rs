@@ -166,7 +166,7 @@ fn accumulated_documents_give_the_gradient_of_one_batch() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int16] {
         let run = |threads| {
             let cpu = Cpu::new(KernelSet::best().expect("a kernel set"), threads);
             let mut config = config();

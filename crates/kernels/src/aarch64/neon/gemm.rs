@@ -18,8 +18,7 @@ pub(super) static F32: PackedGemm = PackedGemm {
     rows: ROWS,
     cols: LANES * VECTORS,
     lanes: LANES,
-    k_per_word: 1,
-    k_step: 1,
+    words: |depth| depth,
     // A panel of B is then 12 KiB.
     block_k: 256,
     pack_a: pack,
@@ -32,6 +31,9 @@ pub(super) static F32: PackedGemm = PackedGemm {
 /// Inputs rounded to bf16 while packing, multiplied as f32.
 pub(super) static ROUNDED: PackedGemm = PackedGemm { pack_a: pack_rounded, pack_b: pack_rounded, ..F32 };
 
+/// Inputs rounded to the integers of [`int16`](crate::ops::gemm::int16) while packing, multiplied as f32.
+pub(super) static INTEGERS: PackedGemm = PackedGemm { pack_a: pack_integers, pack_b: pack_integers, ..F32 };
+
 #[target_feature(enable = "neon")]
 unsafe fn pack(to: &mut [u32], width: usize, source: &PackSource) {
     // SAFETY: compiled for, and so only called on, a CPU with NEON; the caller's promise about the source.
@@ -43,6 +45,13 @@ unsafe fn pack_rounded(to: &mut [u32], width: usize, source: &PackSource) {
     // SAFETY: as in `pack`.
     unsafe { pack(to, width, source) };
     simd::pack::round_to_bf16(to);
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn pack_integers(to: &mut [u32], width: usize, source: &PackSource) {
+    // SAFETY: as in `pack`.
+    unsafe { pack(to, width, source) };
+    simd::pack::round_to_int16(to, width, source.depth);
 }
 
 #[target_feature(enable = "neon")]

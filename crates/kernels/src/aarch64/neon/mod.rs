@@ -7,4 +7,4 @@ use crate::floats::Gemm;
 use crate::simd::table::float_kernels;
 use vector::Neon;
 
-float_kernels!(Neon, "neon", Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED });
+float_kernels!(Neon, "neon", Gemm::Packed { f32: &gemm::F32, bf16: &gemm::ROUNDED, int16: &gemm::INTEGERS });

@@ -1,5 +1,6 @@
 //! `C[M, N] (+)= A[M, K] B[K, N]` over strided f32 views, for training.
 
+pub(crate) mod int16;
 mod packed;
 mod scratch;
 
@@ -13,8 +14,8 @@ use crate::matrix::{MatMut, MatRef, Precision};
 impl Cpu {
     /// `c = a b`, or `c += a b` if `accumulate`.
     ///
-    /// With [`Precision::Bf16`] the inputs are rounded to bf16 (nearest, ties to even) whatever the kernel set, and
-    /// products are summed in f32. Every element of `c` is summed in an order that depends on `K` alone.
+    /// The inputs are rounded as `precision` says, whatever the kernel set. Every element of `c` is summed in an order that
+    /// depends on `K` alone.
     ///
     /// # Shapes
     /// `c [M, N]`, `a [M, K]`, `b [K, N]`, any of them a view with strides; for `y = x w^T` pass `w.t()`.
@@ -43,6 +44,7 @@ impl Cpu {
             (Gemm::Rows(kernel), _) => self.gemm_by_rows(kernel, precision, accumulate, (c, a, b)),
             (Gemm::Packed { f32, .. }, Precision::F32) => packed::run(self, f32, accumulate, c, a, b),
             (Gemm::Packed { bf16, .. }, Precision::Bf16) => packed::run(self, bf16, accumulate, c, a, b),
+            (Gemm::Packed { int16, .. }, Precision::Int16) => packed::run(self, int16, accumulate, c, a, b),
         }
     }
 

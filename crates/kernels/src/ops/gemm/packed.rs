@@ -28,8 +28,8 @@ const CHUNK_WORDS: usize = 7 << 18;
 const TASK_ROWS: usize = 128;
 /// Full panels of `B` that one task packs: their rows lie side by side in a row-major `B`.
 const PACK_PANELS: usize = 4;
-/// Blocks of K are a multiple of this, so that vectors and tiles are full in all but the last.
-const K_GRANULE: usize = 32;
+/// Blocks of K are a multiple of this, so that vectors, tiles and groups are full in all but the last.
+const K_GRANULE: usize = super::int16::GROUP;
 
 /// A part of a matrix to be packed: element `(lane, k)` is `data[lane * lane_stride + k * k_stride]`. A lane is a row
 /// of `A` or a column of `B`.
@@ -78,10 +78,8 @@ pub(crate) struct PackedGemm {
     pub cols: usize,
     /// The last panel of `B` may be narrower: a multiple of this.
     pub lanes: usize,
-    /// Values of K in one 32-bit word.
-    pub k_per_word: usize,
-    /// K of a panel is padded to a multiple of this.
-    pub k_step: usize,
+    /// Words of one lane for a block of K of this length, padding and scales included.
+    pub words: fn(usize) -> usize,
     /// The longest block of K: a panel of `B` of this length fits the L1 cache.
     pub block_k: usize,
     pub pack_a: PackFn,
@@ -98,7 +96,7 @@ pub(crate) fn no_state() {}
 impl PackedGemm {
     /// Words of one lane for a block of K.
     fn words(&self, block: &Range<usize>) -> usize {
-        block.len().next_multiple_of(self.k_step) / self.k_per_word
+        (self.words)(block.len())
     }
 
     /// The lanes that panels of `B` for `cols` columns have together.

@@ -72,7 +72,7 @@ fn multiplies_correctly() -> bool {
             let (row, col) = (i / cols, i % cols);
             *want += (0..DEPTH).map(|k| a[row * DEPTH + k] * b[k * cols + col]).sum::<f32>();
         }
-        let words = DEPTH.next_multiple_of(gemm::BF16.k_step) / gemm::BF16.k_per_word;
+        let words = (gemm::BF16.words)(DEPTH);
         let (mut packed_a, mut packed_b) = (vec![0; 32 * words], vec![0; 32 * words]);
         let of_a =
             PackSource { data: a.as_ptr(), lane_stride: DEPTH, k_stride: 1, lanes: rows, depth: DEPTH };

@@ -16,8 +16,7 @@ pub(crate) static BF16: PackedGemm = PackedGemm {
     rows: BLOCK,
     cols: BLOCK,
     lanes: BLOCK,
-    k_per_word: 2,
-    k_step: 32,
+    words: |depth| depth.next_multiple_of(32) / 2,
     // A panel of B is then 32 KiB.
     block_k: 512,
     pack_a,

@@ -44,7 +44,7 @@ fn packed_panels_multiply_to_the_product() {
                 let b: Vec<f32> = (0..cols * depth).map(|i| (i * 3 % 13) as f32 - 6.0).collect();
                 let (of_a, of_b) =
                     (source(&a, rows, depth, a_contiguous), source(&b, cols, depth, b_contiguous));
-                let words = depth.next_multiple_of(BF16.k_step) / BF16.k_per_word;
+                let words = (BF16.words)(depth);
                 let (mut packed_a, mut packed_b) = (vec![7; BLOCK * words], vec![7; BLOCK * words]);
                 // SAFETY: the CPU has AVX-512 BF16 (checked), which is all that packing needs.
                 unsafe {

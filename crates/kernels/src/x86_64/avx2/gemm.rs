@@ -13,8 +13,7 @@ pub(crate) static F32: PackedGemm = PackedGemm {
     rows: ROWS,
     cols: 8 * VECTORS,
     lanes: 8,
-    k_per_word: 1,
-    k_step: 1,
+    words: |depth| depth,
     // A panel of B is then 16 KiB.
     block_k: 256,
     pack_a,

@@ -13,8 +13,7 @@ pub(crate) static F32: PackedGemm = PackedGemm {
     rows: ROWS,
     cols: 16 * VECTORS,
     lanes: 16,
-    k_per_word: 1,
-    k_step: 1,
+    words: |depth| depth,
     // A panel of B is then 126 KiB and comes from the L2 cache, which is fast enough; `C` is gone through less often.
     block_k: 672,
     pack_a,

@@ -17,8 +17,7 @@ pub(crate) static BF16: PackedGemm = PackedGemm {
     rows: ROWS,
     cols: 16 * VECTORS,
     lanes: 16,
-    k_per_word: 2,
-    k_step: 2,
+    words: |depth| depth.div_ceil(2),
     // A panel of B is then 48 KiB.
     block_k: 512,
     pack_a,
