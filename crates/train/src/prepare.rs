@@ -8,14 +8,14 @@ use shakti_data::{
     Batch, BatchLoader, BatchSettings, Corpus, CorpusSettings, MixturePart, Split, Targets, TokenSource,
     TokenizeReport, tokenize,
 };
+use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
-use shakti_kernels::{Cpu, Precision};
 use shakti_model::{Layout, ModelConfig, Parameters, preset};
 
 use crate::TrainError;
 use crate::observer::{Event, Observer};
 use crate::optimizer::OptimizerSettings;
-use crate::recipe::{DataSection, PrecisionChoice, Recipe, Stage};
+use crate::recipe::{DataSection, Recipe, Stage};
 use crate::text::Text;
 use crate::trainer::{Trainer, TrainerSettings};
 
@@ -78,22 +78,18 @@ pub(crate) fn prepare<'a>(
         precision: recipe.train.precision.name(),
     };
     observer.event(&event);
-    let trainer = Trainer::new(cpu, config, params, trainer_settings(recipe))?;
+    let trainer = Trainer::new(cpu, config, params, trainer_settings(recipe, cpu))?;
     let Data { loader, validation } = data;
     Ok(Prepared { trainer, loader, validation, files: text.files().clone(), trained_tokenizer })
 }
 
-fn trainer_settings(recipe: &Recipe) -> TrainerSettings {
+fn trainer_settings(recipe: &Recipe, cpu: &Cpu) -> TrainerSettings {
     let train = &recipe.train;
     TrainerSettings {
         optimizer: OptimizerSettings::from(train),
         schedule: train.schedule(train.steps.unwrap_or(1), train.warmup_steps.unwrap_or(0)),
         peak_learning_rate: train.peak_learning_rate,
-        precision: match train.precision {
-            PrecisionChoice::Bf16 => Precision::Bf16,
-            PrecisionChoice::Int16 => Precision::Int16,
-            PrecisionChoice::Auto | PrecisionChoice::F32 => Precision::F32,
-        },
+        precision: train.precision.precision(cpu),
         seed: train.seed,
     }
 }

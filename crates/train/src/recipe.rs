@@ -12,6 +12,7 @@ mod tests;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use shakti_kernels::{Cpu, Precision};
 
 use crate::schedule::{Schedule, ScheduleKind};
 
@@ -129,7 +130,27 @@ pub enum PrecisionChoice {
     Int16,
 }
 
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Int16 => Self::Int16,
+        }
+    }
+}
+
 impl PrecisionChoice {
+    /// What is computed with on this CPU.
+    pub fn precision(self, cpu: &Cpu) -> Precision {
+        match self {
+            Self::Auto => cpu.kernels.fastest_precision(),
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+            Self::Int16 => Precision::Int16,
+        }
+    }
+
     /// The name in recipes.
     pub fn name(self) -> &'static str {
         match self {

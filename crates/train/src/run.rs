@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use shakti_kernels::{Cpu, Precision};
+use shakti_kernels::Cpu;
 
 use crate::TrainError;
 use crate::log::LogLine;
 use crate::observer::Observer;
 use crate::prepare::prepare;
-use crate::recipe::{PrecisionChoice, Recipe, Stage};
+use crate::recipe::{Recipe, Stage};
 use crate::run_folder::{RunFolder, Start, TOKENIZER_FOLDER, check_start, match_saved, saved_recipe};
 use crate::session::Session;
 use crate::timing;
@@ -102,11 +102,5 @@ fn resumable(recipe: &Recipe, start: Start) -> Result<Option<Recipe>, TrainError
 
 /// Replaces `auto` by what this CPU does best.
 fn resolve_precision(recipe: &mut Recipe, cpu: &Cpu) {
-    if recipe.train.precision == PrecisionChoice::Auto {
-        recipe.train.precision = match cpu.kernels.fastest_precision() {
-            Precision::F32 => PrecisionChoice::F32,
-            Precision::Bf16 => PrecisionChoice::Bf16,
-            Precision::Int16 => PrecisionChoice::Int16,
-        };
-    }
+    recipe.train.precision = recipe.train.precision.precision(cpu).into();
 }

@@ -2,15 +2,17 @@
 
 mod cell;
 mod report;
+#[cfg(feature = "train")]
+mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
 use shakti_checkpoint::ModelFile;
 use shakti_measure::Cell;
 
-use crate::args::model::{ModelFlag, ServeArgs};
+use crate::args::model::ServeArgs;
 use crate::failure::{Failure, FailureExt};
 use crate::settings::Settings;
 use report::CellReport;
@@ -25,13 +27,19 @@ use report::CellReport;
 /// CPU-seconds and bytes read per token stand for them.
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "Example:\n  shakti bench -m out/quickstart/model-q4_0.gguf --threads 1,2 --prompt 256 --gen 64\n\n\
                   With llama.cpp in the same rounds:\n  shakti bench -m FILE --threads 2 --peer 'llama-bench -m {model} \
                   -t {threads} -p {prompt} -n {gen} -d {depth} -r 1 -o json'"
 )]
 pub struct BenchArgs {
-    #[command(flatten)]
-    model: ModelFlag,
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    subject: Option<Subject>,
+    /// A GGUF file or a checkpoint folder
+    #[arg(short = 'm', long = "model", value_name = "MODEL", required = true)]
+    model: Option<PathBuf>,
     #[command(flatten)]
     serve: ServeArgs,
     /// Tokens of the prompt
@@ -68,12 +76,23 @@ pub struct BenchArgs {
     peer_decode_key: Option<String>,
 }
 
+/// What is measured instead of a model that answers.
+#[cfg(feature = "train")]
+#[derive(Debug, clap::Subcommand)]
+enum Subject {
+    Train(train::TrainBenchArgs),
+}
+
 fn tokens() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
 
 /// Runs the command.
 pub fn run(args: &BenchArgs, settings: &Settings) -> Result<(), Failure> {
+    #[cfg(feature = "train")]
+    if let Some(Subject::Train(args)) = &args.subject {
+        return train::run(args, settings);
+    }
     args.check(settings)?;
     let cells: Vec<(usize, Cell)> = args.cells(&settings.threads);
     let output = settings.output;
@@ -89,13 +108,17 @@ pub fn run(args: &BenchArgs, settings: &Settings) -> Result<(), Failure> {
 }
 
 impl BenchArgs {
+    fn model(&self) -> &Path {
+        self.model.as_deref().expect("required unless there is a subject")
+    }
+
     /// Refuses what cannot be measured, before the first cell.
     fn check(&self, settings: &Settings) -> Result<(), Failure> {
         if let Some(grid) = self.grid.filter(|grid| !(grid.is_finite() && *grid >= 0.0)) {
             return Err(Failure::bad_input(format!("--grid {grid}: expected grams per kilowatt-hour")));
         }
-        settings.check_exists(&self.model.model)?;
-        let file = ModelFile::open(&self.model.model).context("cannot open the model")?;
+        settings.check_exists(self.model())?;
+        let file = ModelFile::open(self.model()).context("cannot open the model")?;
         let context = file.config().max_position_embeddings;
         for (_, cell) in self.cells(&settings.threads) {
             let Cell { prompt, generate, depth, .. } = cell;
@@ -133,9 +156,7 @@ impl BenchArgs {
     fn measure_apart(&self, settings: &Settings, threads: usize, cell: Cell) -> Result<CellReport, Failure> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
-        command
-            .args(["bench", "--json", "--kernels", settings.kernels.name(), "--model"])
-            .arg(&self.model.model);
+        command.args(["bench", "--json", "--kernels", settings.kernels.name(), "--model"]).arg(self.model());
         let numbers = [
             ("--threads", threads),
             ("--prompt", cell.prompt),

@@ -198,3 +198,55 @@ fn a_peer_that_fails_is_quoted() {
     assert!(message.contains("out of order"), "{message}");
     assert!(bench(&model(), &["--peer", "echo '[]'"]).refused().contains("avg_ts"));
 }
+
+/// A shape that a step goes through at once.
+const TINY: [&str; 16] = [
+    "--layers",
+    "2",
+    "--hidden",
+    "32",
+    "--ffn",
+    "48",
+    "--heads",
+    "4",
+    "--kv-heads",
+    "2",
+    "--vocab",
+    "97",
+    "--batch",
+    "2",
+    "--seq",
+    "16",
+];
+
+#[test]
+fn training_steps_are_one_flat_object_with_the_speed_and_the_memory() {
+    for precision in ["f32", "bf16", "int16"] {
+        let more = ["--steps", "3", "--precision", precision, "--json"];
+        let report = shakti(&[&["bench", "train"], &TINY[..], &more].concat()).json();
+        assert_median_in_range(&report, "tokens_per_s");
+        assert!(number(&report, "peak_memory_bytes") > 1e6);
+        // Embedding (the head is the same), two layers of q, k, v, o, two norms, gate, up and down, the last norm.
+        let layer = 2 * 32 * 32 + 2 * 16 * 32 + 2 * 32 + 3 * 32 * 48;
+        assert_eq!(number(&report, "parameters"), f64::from(97 * 32 + 2 * layer + 32));
+        assert_eq!(
+            (&report["precision"], &report["steps"], &report["threads"]),
+            (&precision.into(), &3.into(), &1.into())
+        );
+    }
+    let text = shakti(&[&["bench", "train", "--steps", "1"], &TINY[..]].concat()).ok();
+    assert!(text.contains("training ") && text.contains(" tokens/s ["), "{text}");
+}
+
+#[test]
+fn shapes_that_cannot_be_trained_and_a_missing_model_are_refused_by_name() {
+    let refused = |args: &[&str]| shakti(&[&["bench", "train"], args].concat()).refused();
+    assert!(refused(&["--hidden", "100", "--heads", "3"]).contains("--hidden 100: expected a multiple"));
+    assert!(
+        refused(&["--heads", "8", "--kv-heads", "3"])
+            .contains("--heads 8: expected a multiple of --kv-heads 3")
+    );
+    assert!(refused(&["--layers", "0"]).contains("--layers"));
+    assert!(refused(&["--threads", "1,2"]).contains("--threads"));
+    assert!(shakti(&["bench"]).refused().contains("--model <MODEL>"));
+}

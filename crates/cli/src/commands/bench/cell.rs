@@ -32,7 +32,7 @@ pub fn measure(
     threads: usize,
     cell: Cell,
 ) -> Result<CellReport, Failure> {
-    let path = &args.model.model;
+    let path = args.model();
     let cpu = Arc::new(Cpu::new(settings.kernels, threads));
     let start = Instant::now();
     let model = Model::open_with(path, cpu, args.serve.options())?;
@@ -184,6 +184,6 @@ impl BenchArgs {
             prefill_key: self.peer_prefill_key.clone(),
             decode_key: self.peer_decode_key.clone(),
         };
-        Some(peer.expand(&self.model.model.display().to_string(), threads, cell))
+        Some(peer.expand(&self.model().display().to_string(), threads, cell))
     }
 }

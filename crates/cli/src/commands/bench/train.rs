@@ -1,0 +1,249 @@
+//! `shakti bench train`: steps of pretraining on random ids.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use shakti_data::{Batch, Segment};
+use shakti_kernels::Cpu;
+use shakti_measure::{Spread, peak_memory_bytes, processor, random_ids, seconds};
+use shakti_model::{LayerType, Layout, ModelConfig, Parameters, preset};
+use shakti_train::recipe::PrecisionChoice;
+use shakti_train::{OptimizerSettings, Schedule, ScheduleKind, Trainer, TrainerSettings};
+
+use crate::failure::Failure;
+use crate::interrupt::Listener;
+use crate::settings::Settings;
+
+/// Measure training steps of a model of this shape: tokens per second and memory
+///
+/// A step is forward pass, loss, backward pass, gradient norm and AdamW on random ids, dense attention, embedding and head
+/// tied. The rate is the median over the steps.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  shakti bench train --layers 6 --hidden 256 --ffn 768 --heads 8 --kv-heads 4 \
+                        --vocab 4096 --batch 8 --seq 256 --steps 20 --threads 2 --json"
+)]
+pub struct TrainBenchArgs {
+    /// Layers
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = positive())]
+    layers: u32,
+    /// Width of the residual stream
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive())]
+    hidden: u32,
+    /// Width of the feed-forward branch
+    #[arg(long, value_name = "N", default_value_t = 768, value_parser = positive())]
+    ffn: u32,
+    /// Query heads
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive())]
+    heads: u32,
+    /// Key and value heads
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive())]
+    kv_heads: u32,
+    /// Tokens of the vocabulary
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = positive())]
+    vocab: u32,
+    /// Sequences of a step
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive())]
+    batch: u32,
+    /// Tokens of a sequence
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive())]
+    seq: u32,
+    /// Steps that count, after three that do not
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = positive())]
+    steps: u32,
+    /// What the inputs of matrix products are rounded to
+    #[arg(long, value_enum, default_value_t = PrecisionFlag::Auto)]
+    precision: PrecisionFlag,
+}
+
+/// `train.precision` of a recipe.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrecisionFlag {
+    /// What this CPU multiplies fastest
+    Auto,
+    /// Nothing
+    F32,
+    /// bf16
+    Bf16,
+    /// 13-bit integers with scales for groups
+    Int16,
+}
+
+impl From<PrecisionFlag> for PrecisionChoice {
+    fn from(flag: PrecisionFlag) -> Self {
+        match flag {
+            PrecisionFlag::Auto => Self::Auto,
+            PrecisionFlag::F32 => Self::F32,
+            PrecisionFlag::Bf16 => Self::Bf16,
+            PrecisionFlag::Int16 => Self::Int16,
+        }
+    }
+}
+
+fn positive() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 24)
+}
+
+/// Steps that do not count.
+const WARM_UP: u32 = 3;
+
+/// What was measured, as `--json` prints it. Rates are medians, ranges `[min, max]`.
+#[derive(Debug, Serialize)]
+struct TrainReport {
+    tokens_per_s: f64,
+    tokens_per_s_range: [f64; 2],
+    peak_memory_bytes: Option<u64>,
+    parameters: usize,
+    layers: u32,
+    hidden: u32,
+    ffn: u32,
+    heads: u32,
+    kv_heads: u32,
+    vocab: u32,
+    batch: u32,
+    seq: u32,
+    steps: u32,
+    precision: &'static str,
+    threads: usize,
+    kernel_set: &'static str,
+    processor: String,
+    version: &'static str,
+}
+
+/// Runs the command.
+pub fn run(args: &TrainBenchArgs, settings: &Settings) -> Result<(), Failure> {
+    let [threads] = settings.threads[..] else {
+        return Err(Failure::bad_input(format!(
+            "--threads: expected one number, found {}",
+            settings.threads.len()
+        )));
+    };
+    let cpu = Cpu::new(settings.kernels, threads);
+    let report = args.measure(&cpu, threads)?;
+    Ok(settings.output.result(&report, report.table())?)
+}
+
+impl TrainBenchArgs {
+    fn measure(&self, cpu: &Cpu, threads: usize) -> Result<TrainReport, Failure> {
+        let config = self.config()?;
+        let params = Parameters::init(&config, Arc::new(Layout::new(&config)), 1);
+        let parameters = params.data.len();
+        let precision = PrecisionChoice::from(self.precision).precision(cpu);
+        let mut trainer = Trainer::new(cpu, config, params, self.trainer_settings(precision))?;
+        let batch = [self.random_batch()];
+        let interrupt = Listener::new();
+        let mut rates = Vec::with_capacity(self.steps as usize);
+        for step in 0..WARM_UP + self.steps {
+            let mut result = None;
+            let time = seconds(|| result = Some(trainer.step(&batch)));
+            result.transpose()?;
+            if interrupt.requested() {
+                return Err(Failure::interrupted("no result"));
+            }
+            if step >= WARM_UP {
+                rates.push(f64::from(self.batch * self.seq) / time);
+            }
+        }
+        let rate = Spread::of(&rates);
+        let &Self { layers, hidden, ffn, heads, kv_heads, vocab, batch, seq, steps, .. } = self;
+        Ok(TrainReport {
+            tokens_per_s: rate.median,
+            tokens_per_s_range: [rate.min, rate.max],
+            peak_memory_bytes: peak_memory_bytes(),
+            parameters,
+            layers,
+            hidden,
+            ffn,
+            heads,
+            kv_heads,
+            vocab,
+            batch,
+            seq,
+            steps,
+            precision: PrecisionChoice::from(precision).name(),
+            threads,
+            kernel_set: cpu.kernels.name(),
+            processor: processor(),
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn config(&self) -> Result<ModelConfig, Failure> {
+        if !self.hidden.is_multiple_of(2 * self.heads) {
+            let message = format!(
+                "--hidden {}: expected a multiple of twice --heads {}, so that heads have an even dimension",
+                self.hidden, self.heads
+            );
+            return Err(Failure::bad_input(message));
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            let message =
+                format!("--heads {}: expected a multiple of --kv-heads {}", self.heads, self.kv_heads);
+            return Err(Failure::bad_input(message));
+        }
+        let layers = self.layers as usize;
+        Ok(ModelConfig {
+            hidden_size: self.hidden as usize,
+            intermediate_size: self.ffn as usize,
+            num_hidden_layers: layers,
+            num_attention_heads: self.heads as usize,
+            num_kv_heads: vec![self.kv_heads as usize; layers],
+            head_dim: (self.hidden / self.heads) as usize,
+            vocab_size: self.vocab as usize,
+            max_position_embeddings: self.seq as usize,
+            layer_types: vec![LayerType::FullAttention; layers],
+            ..preset("shakti-nano")?
+        })
+    }
+
+    fn trainer_settings(&self, precision: shakti_kernels::Precision) -> TrainerSettings {
+        let steps = u64::from(WARM_UP + self.steps);
+        TrainerSettings {
+            optimizer: OptimizerSettings {
+                betas: [0.9, 0.95],
+                eps: 1e-8,
+                weight_decay: 0.1,
+                clip_grad_norm: 1.0,
+                max_grad_norm_ratio: 0.0,
+                dead_gradient_steps: 0,
+            },
+            schedule: Schedule {
+                kind: ScheduleKind::Linear,
+                steps,
+                warmup_steps: 0,
+                decay_steps: 1,
+                min_share: 1.0,
+            },
+            peak_learning_rate: 1e-4,
+            precision,
+            seed: 0,
+        }
+    }
+
+    fn random_batch(&self) -> Batch {
+        let (count, len) = ((self.batch * self.seq) as usize, self.seq as usize);
+        Batch {
+            tokens: random_ids(count, self.vocab as usize, 1),
+            targets: random_ids(count, self.vocab as usize, 2),
+            weights: vec![1.0; count],
+            segments: (0..count).step_by(len).map(|start| Segment { start, len }).collect(),
+        }
+    }
+}
+
+impl TrainReport {
+    fn table(&self) -> String {
+        let [min, max] = self.tokens_per_s_range;
+        let mut text = format!(
+            "{} parameters, {} x {} tokens a step, {}, {} threads, kernel set {}\n",
+            self.parameters, self.batch, self.seq, self.precision, self.threads, self.kernel_set
+        );
+        let _ = write!(text, "training {:.0} tokens/s [{min:.0}, {max:.0}]", self.tokens_per_s);
+        if let Some(bytes) = self.peak_memory_bytes {
+            let _ = write!(text, ", peak memory {:.0} MiB", bytes as f64 / f64::from(1 << 20));
+        }
+        text
+    }
+}
