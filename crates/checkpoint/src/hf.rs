@@ -149,8 +149,14 @@ impl TensorSource for HfFolder {
         Ok(TensorData { dtype, bytes: Cow::Borrowed(file.bytes(tensor)) })
     }
 
-    fn release(&self, spec: &ParamSpec) {
-        if let Some((file, tensor)) = self.stored(&spec.name) {
+    fn will_need(&self, specs: &[&ParamSpec]) {
+        for (file, tensor) in specs.iter().filter_map(|spec| self.stored(&spec.name)) {
+            file.will_need(tensor);
+        }
+    }
+
+    fn release(&self, specs: &[&ParamSpec]) {
+        for (file, tensor) in specs.iter().filter_map(|spec| self.stored(&spec.name)) {
             file.release(tensor);
         }
     }

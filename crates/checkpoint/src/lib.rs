@@ -24,4 +24,4 @@ pub use hf::{FolderContents, HfFolder, PlainModel, RepetitionCost, fill_folder, 
 pub use manifest::{MANIFEST_FILE, verify_manifest, write_manifest};
 pub use model_file::{ModelFile, TokenizerSource};
 pub use recode::{load_parameters, tensor_as, tensor_f32};
-pub use vocabulary::{is_gguf, tokenizer_of_gguf};
+pub use vocabulary::{is_gguf, tokenizer_of_gguf, vocabulary_of_gguf};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use shakti_gguf::GgufFile;
-use shakti_model::{ModelConfig, ParamSpec, TensorData, TensorSource};
+use shakti_model::{MatrixData, ModelConfig, ParamSpec, TensorData, TensorSource};
 
 use crate::{CheckpointError, GgufModel, HfFolder};
 
@@ -93,10 +93,24 @@ impl TensorSource for ModelFile {
         }
     }
 
-    fn release(&self, spec: &ParamSpec) {
+    fn matrix(&self, spec: &ParamSpec) -> Result<MatrixData<'_>, Box<dyn std::error::Error + Send + Sync>> {
         match self {
-            Self::Folder(folder) => folder.release(spec),
-            Self::Gguf(model) => model.release(spec),
+            Self::Folder(folder) => folder.matrix(spec),
+            Self::Gguf(model) => model.matrix(spec),
+        }
+    }
+
+    fn will_need(&self, specs: &[&ParamSpec]) {
+        match self {
+            Self::Folder(folder) => folder.will_need(specs),
+            Self::Gguf(model) => model.will_need(specs),
+        }
+    }
+
+    fn release(&self, specs: &[&ParamSpec]) {
+        match self {
+            Self::Folder(folder) => folder.release(specs),
+            Self::Gguf(model) => model.release(specs),
         }
     }
 }

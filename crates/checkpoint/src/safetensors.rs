@@ -98,6 +98,14 @@ impl SafetensorsFile {
         &self.map[tensor.range.clone()]
     }
 
+    /// Tells the system that a tensor's bytes will be read soon, see [`FileMap::will_need`].
+    ///
+    /// # Panics
+    /// As [`bytes`](Self::bytes).
+    pub fn will_need(&self, tensor: &StoredTensor) {
+        self.map.will_need(self.bytes(tensor));
+    }
+
     /// Tells the system that a tensor's bytes are not needed for now, see [`FileMap::release`].
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use shakti_gguf::GgufFile;
-use shakti_tokenizer::{GgufLookup, Tokenizer, TokenizerError};
+use shakti_tokenizer::{GgufLookup, GgufVocabulary, Tokenizer, TokenizerError};
 
 use crate::model_file::{ModelFile, TokenizerSource};
 
@@ -15,8 +15,8 @@ impl GgufLookup for Keys<'_> {
         self.0.str(key).ok().flatten()
     }
 
-    fn strings(&self, key: &str) -> Option<Vec<&str>> {
-        self.0.array(key).ok().flatten()?.strings().ok()?.collect::<Result<_, _>>().ok()
+    fn for_each_string<'a>(&'a self, key: &str, each: &mut dyn FnMut(&'a str)) -> Option<()> {
+        self.0.array(key).ok().flatten()?.strings().ok()?.try_for_each(|text| text.map(&mut *each)).ok()
     }
 
     fn floats(&self, key: &str) -> Option<Vec<f32>> {
@@ -24,8 +24,7 @@ impl GgufLookup for Keys<'_> {
     }
 
     fn integers(&self, key: &str) -> Option<Vec<i32>> {
-        let numbers = self.0.array(key).ok().flatten()?.to_i64s().ok()?;
-        numbers.into_iter().map(|number| i32::try_from(number).ok()).collect()
+        self.0.array(key).ok().flatten()?.to_i32s().ok()
     }
 
     fn integer(&self, key: &str) -> Option<u64> {
@@ -43,6 +42,14 @@ impl GgufLookup for Keys<'_> {
 /// Names the key that is missing or cannot be used.
 pub fn tokenizer_of_gguf(file: &GgufFile) -> Result<Tokenizer, TokenizerError> {
     Tokenizer::from_gguf(&Keys(file))
+}
+
+/// The vocabulary of a GGUF file, for few short texts.
+///
+/// # Errors
+/// Names the key that is missing or cannot be used.
+pub fn vocabulary_of_gguf(file: &GgufFile) -> Result<GgufVocabulary, TokenizerError> {
+    GgufVocabulary::from_gguf(&Keys(file))
 }
 
 impl ModelFile {

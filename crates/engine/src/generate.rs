@@ -292,7 +292,7 @@ impl<'a> Request<'a> {
         }
         self.decoded.clear();
         match self.model.visible_bytes(id) {
-            Some(bytes) => self.utf8.push(bytes, &mut self.decoded),
+            Some(bytes) => self.utf8.push(&bytes, &mut self.decoded),
             None => self.utf8.finish(&mut self.decoded),
         }
         if let Some(text) = self.watch.push(&self.decoded, &mut self.text) {

@@ -16,6 +16,7 @@ mod rng;
 mod sampler;
 mod session;
 mod stop;
+mod vocabulary;
 
 pub use chat::{Answer, Chat};
 pub use error::EngineError;

@@ -1,15 +1,17 @@
 //! A model as a file holds it: weights, vocabulary, chat template.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use shakti_checkpoint::ModelFile;
 use shakti_kernels::{Cpu, KvType};
-use shakti_model::ModelConfig;
+use shakti_model::{ModelConfig, TensorSource};
 use shakti_tokenizer::{ChatTemplate, Message, Tokenizer};
 
 use crate::EngineError;
 use crate::network::Network;
+use crate::vocabulary::Vocabulary;
 
 /// Choices that change memory and speed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,13 +20,18 @@ pub struct LoadOptions {
     pub kv_type: KvType,
     /// Whether to make the copy of [`Network::with_head_screen`].
     pub head_screen: bool,
+    /// Whether one short text is all that will be encoded: tables of the vocabulary are then built when another is.
+    pub one_short_text: bool,
+    /// Whether the model will give a few tokens only: weights are then read where the file has them instead of being
+    /// repacked. The file stays open and must not be changed.
+    pub few_tokens: bool,
 }
 
 /// A model that can read and write text.
 #[derive(Debug)]
 pub struct Model {
     network: Arc<Network>,
-    tokenizer: Arc<Tokenizer>,
+    vocabulary: Vocabulary,
     chat_template: Option<ChatTemplate>,
     stop_ids: Vec<u32>,
 }
@@ -47,21 +54,27 @@ impl Model {
             path: path.to_path_buf(),
             source,
         };
-        let file = ModelFile::open(path).map_err(|error| open(error.into()))?;
+        let file = Arc::new(ModelFile::open(path).map_err(|error| open(error.into()))?);
         // A vocabulary of 64,000 takes one thread about as long as the weights keep a second one waiting.
-        let (tokenizer, network) = std::thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| file.read_tokenizer());
-            let network = Network::load(file.config().clone(), &file, cpu);
-            let tokenizer = tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (tokenizer, network)
+        let (vocabulary, network) = std::thread::scope(|scope| {
+            let vocabulary = scope.spawn(|| Vocabulary::read(&file, options.one_short_text));
+            let config = file.config().clone();
+            let network = if options.few_tokens && !options.head_screen {
+                let source: Arc<dyn TensorSource + Send + Sync> = file.clone();
+                Network::load_as_stored(config, &source, cpu)
+            } else {
+                Network::load(config, &*file, cpu)
+            };
+            let vocabulary = vocabulary.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (vocabulary, network)
         });
-        let tokenizer = tokenizer.map_err(|error| open(error.into()))?;
+        let vocabulary = vocabulary.map_err(|error| open(error.into()))?;
         let network = network.map_err(|error| open(error.into()))?;
         let mut network = network.with_kv_type(options.kv_type);
         if options.head_screen {
             network = network.with_head_screen().map_err(|error| open(error.into()))?;
         }
-        Self::new(Arc::new(network), Arc::new(tokenizer)).map_err(|error| open(error.into()))
+        Self::of(Arc::new(network), vocabulary).map_err(|error| open(error.into()))
     }
 
     /// A model from parts in memory; the chat template is the one that came with the vocabulary.
@@ -69,17 +82,21 @@ impl Model {
     /// # Errors
     /// A chat template that does not compile, a vocabulary with more ids than the network has.
     pub fn new(network: Arc<Network>, tokenizer: Arc<Tokenizer>) -> Result<Self, EngineError> {
-        let (ids, known) = (tokenizer.vocab_size(), network.config().vocab_size);
+        Self::of(network, Vocabulary::Whole(tokenizer))
+    }
+
+    fn of(network: Arc<Network>, vocabulary: Vocabulary) -> Result<Self, EngineError> {
+        let (ids, known) = (vocabulary.vocab_size(), network.config().vocab_size);
         if ids > known {
             return Err(EngineError::Vocabulary { ids, known });
         }
         let encode = |error| EngineError::Encode(Box::new(error));
-        let chat_template = tokenizer.chat_template().map(ChatTemplate::new).transpose().map_err(encode)?;
+        let chat_template = vocabulary.chat_template().map(ChatTemplate::new).transpose().map_err(encode)?;
         let mut stop_ids = network.config().eos_token_ids.clone();
-        stop_ids.extend(tokenizer.stop_ids());
+        stop_ids.extend(vocabulary.stop_ids());
         stop_ids.sort_unstable();
         stop_ids.dedup();
-        Ok(Self { network, tokenizer, chat_template, stop_ids })
+        Ok(Self { network, vocabulary, chat_template, stop_ids })
     }
 
     /// The numbers.
@@ -93,8 +110,11 @@ impl Model {
     }
 
     /// The vocabulary.
-    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.tokenizer
+    ///
+    /// # Errors
+    /// A vocabulary that was opened on demand and is damaged.
+    pub fn tokenizer(&self) -> Result<&Arc<Tokenizer>, EngineError> {
+        self.vocabulary.tokenizer()
     }
 
     /// Ids that end a text or a turn, ascending.
@@ -109,13 +129,11 @@ impl Model {
 
     /// Ids of a plain text, with the id that begins a text if the model was trained with one. Control tokens
     /// spelled in it stay text.
-    pub fn encode_text(&self, text: &str) -> Vec<u32> {
-        let mut ids = Vec::new();
-        if self.tokenizer.adds_bos() {
-            ids.extend(self.tokenizer.special_ids().bos);
-        }
-        self.tokenizer.encode(text, &mut ids);
-        ids
+    ///
+    /// # Errors
+    /// As [`Model::tokenizer`].
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.vocabulary.encode_text(text)
     }
 
     /// Ids of a conversation, up to where the answer begins.
@@ -124,7 +142,7 @@ impl Model {
     /// No chat template, or one that refuses the conversation.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
         let template = self.chat_template.as_ref().ok_or(EngineError::NoChatTemplate)?;
-        let rendered = template.render(&self.tokenizer, messages, true);
+        let rendered = template.render(self.tokenizer()?, messages, true);
         Ok(rendered.map_err(|error| EngineError::Encode(Box::new(error)))?.ids)
     }
 
@@ -137,8 +155,8 @@ impl Model {
     }
 
     /// The bytes that an id adds to a text; `None` for control tokens and ids without a meaning.
-    pub fn visible_bytes(&self, id: u32) -> Option<&[u8]> {
-        let hidden = self.tokenizer.is_special(id) || id as usize >= self.tokenizer.vocab_size();
-        (!hidden).then(|| self.tokenizer.token_bytes(id))
+    pub fn visible_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+        let hidden = self.vocabulary.is_special(id) || id as usize >= self.vocabulary.vocab_size();
+        (!hidden).then(|| self.vocabulary.token_bytes(id))
     }
 }

@@ -42,6 +42,19 @@ impl Network {
         Ok(Self { cpu, decoder: Decoder::new(config)?, weights, kv_type: KvType::default() })
     }
 
+    /// [`Network::load`] without repacking: less work for a few tokens, more for many. The source stays open.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn load_as_stored(
+        config: ModelConfig,
+        source: &Arc<dyn TensorSource + Send + Sync>,
+        cpu: Arc<Cpu>,
+    ) -> Result<Self, EngineError> {
+        let weights = PackedWeights::load_as_stored(&config, source, &cpu)?;
+        Ok(Self { cpu, decoder: Decoder::new(config)?, weights, kv_type: KvType::default() })
+    }
+
     /// The same network with keys and values stored as `kv_type`, in sessions as in measurements.
     #[must_use]
     pub fn with_kv_type(self, kv_type: KvType) -> Self {

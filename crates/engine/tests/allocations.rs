@@ -125,7 +125,7 @@ fn generating_asks_for_memory_only_to_keep_the_text() {
         counted.push(region.change());
         Ok(ControlFlow::Continue(()))
     };
-    let prompt = model.encode_text("What is asthma?");
+    let prompt = model.encode_text("What is asthma?").expect("ids");
     generate(&model, &mut session, &prompt, &options, &mut on_piece).expect("room");
     let (first, last) = (&counted[tokens / 2], &counted[tokens - 1]);
     let found = last.allocations + last.reallocations - first.allocations - first.reallocations;

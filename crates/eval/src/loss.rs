@@ -95,7 +95,7 @@ pub fn measure_loss(
     let losses = model.network().losses(&windows)?;
     let unit = |((document, window), loss): ((&usize, &ScoredWindow<'_>), &shakti_engine::LossSum)| {
         let scored = &window.ids[window.scored_from..];
-        let bytes = scored.iter().filter_map(|id| model.visible_bytes(*id)).map(<[u8]>::len).sum();
+        let bytes = scored.iter().filter_map(|id| model.visible_bytes(*id)).map(|bytes| bytes.len()).sum();
         UnitLoss { document: *document, nats: loss.nats, tokens: scored.len(), bytes }
     };
     Ok(owners.iter().zip(&windows).zip(&losses).map(unit).collect())

@@ -40,6 +40,7 @@ impl<'a> Cursor<'a> {
         GgufError::new(GgufErrorKind::Truncated, Place::Header, expected, found).at_offset(self.offset())
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N as u64)?);
@@ -50,11 +51,13 @@ impl<'a> Cursor<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, GgufError> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A length-prefixed byte string.
+    #[inline]
     pub(crate) fn string_bytes(&mut self) -> Result<&'a [u8], GgufError> {
         let len = self.u64()?;
         self.take(len)

@@ -33,18 +33,32 @@ impl FileMap {
         Ok(Self(Some(map)))
     }
 
+    /// Fetches `part` of these bytes into the process, in one step instead of one for each few pages that are touched.
+    pub fn will_need(&self, part: &[u8]) {
+        let Some((map, start)) = self.place(part) else { return };
+        // Only a wish: what is not fetched now is when it is touched.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise_range(memmap2::Advice::PopulateRead, start, part.len());
+        #[cfg(not(target_os = "linux"))]
+        let _ = (map, start);
+    }
+
     /// Tells the system that `part` of these bytes is not needed for now: it need not stay in the process's memory. The
     /// bytes remain and are read again when they are touched.
     pub fn release(&self, part: &[u8]) {
-        let Some(map) = &self.0 else { return };
-        let start = part.as_ptr().addr().checked_sub(map.as_ptr().addr());
-        let inside = start.filter(|start| start + part.len() <= map.len() && !part.is_empty());
-        let Some(start) = inside else { return };
+        let Some((map, start)) = self.place(part) else { return };
         // SAFETY: the map is shared and read-only, so its pages hold nothing but the file and come back from there.
         #[cfg(target_os = "linux")]
         let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, part.len()) };
         #[cfg(not(target_os = "linux"))]
-        let _ = start;
+        let _ = (map, start);
+    }
+
+    /// Where `part` begins in the map, if it lies there.
+    fn place(&self, part: &[u8]) -> Option<(&memmap2::Mmap, usize)> {
+        let map = self.0.as_ref()?;
+        let start = part.as_ptr().addr().checked_sub(map.as_ptr().addr())?;
+        (start + part.len() <= map.len() && !part.is_empty()).then_some((map, start))
     }
 }
 
@@ -81,6 +95,20 @@ mod tests {
         let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
         let rss = lines.find_map(|line| line.strip_prefix("Rss:")).expect("the map is listed");
         rss.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn needed_pages_are_fetched_at_once() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        std::io::Write::write_all(&mut file, &vec![7; 1 << 20]).expect("written");
+        let map = FileMap::open(file.path()).expect("mapped");
+        map.will_need(&[1, 2, 3]);
+        map.will_need(&map[..0]);
+        assert_eq!(resident(&map), 0);
+        map.will_need(&map[1 << 19..]);
+        // The system may fetch some pages before them too.
+        assert!((512..1024).contains(&resident(&map)), "{} kB", resident(&map));
     }
 
     #[cfg(target_os = "linux")]

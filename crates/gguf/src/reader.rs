@@ -1,6 +1,7 @@
 //! Reading: the header is checked once when a file is opened, values and tensors are then slices of the file.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::TensorType;
@@ -278,13 +279,37 @@ impl GgufFile {
         &self.backing.bytes()[start..start + tensor.byte_len as usize]
     }
 
-    /// Tells the system that a tensor's bytes are not needed for now, see [`FileMap::release`].
+    /// Tells the system that the bytes of some tensors will all be read soon, see [`FileMap::will_need`].
     ///
     /// # Panics
     /// As [`tensor_bytes`](Self::tensor_bytes).
-    pub fn release(&self, tensor: &TensorInfo) {
+    pub fn will_need(&self, tensors: Vec<&TensorInfo>) {
         if let Backing::Map(map) = &self.backing {
-            map.release(self.tensor_bytes(tensor));
+            self.runs(tensors).into_iter().for_each(|run| map.will_need(&map[run]));
         }
+    }
+
+    /// Tells the system that the bytes of some tensors are not needed for now, see [`FileMap::release`]. Neighbours are
+    /// released together: each call stops all threads for a moment.
+    ///
+    /// # Panics
+    /// As [`tensor_bytes`](Self::tensor_bytes).
+    pub fn release(&self, tensors: Vec<&TensorInfo>) {
+        if let Backing::Map(map) = &self.backing {
+            self.runs(tensors).into_iter().for_each(|run| map.release(&map[run]));
+        }
+    }
+
+    /// Where tensors lie in the file, neighbours together.
+    fn runs(&self, mut tensors: Vec<&TensorInfo>) -> Vec<Range<usize>> {
+        tensors.sort_unstable_by_key(|tensor| tensor.offset);
+        let end = |tensor: &TensorInfo| tensor.offset + tensor.byte_len;
+        let touch = |a: &&TensorInfo, b: &&TensorInfo| b.offset < end(a) + self.alignment;
+        let run = |run: &[&TensorInfo]| {
+            let [start, end] =
+                [run.first()?.offset, end(run.last()?)].map(|at| (self.data_start + at) as usize);
+            Some(start..end)
+        };
+        tensors.chunk_by(touch).filter_map(run).collect()
     }
 }

@@ -282,8 +282,20 @@ impl<'a> Array<'a> {
         self.collect("an array of integers that fit into 64 bits with sign", |v| v.as_i64())
     }
 
+    /// The elements of an array of integers of any width.
+    pub fn to_i32s(&self) -> Result<Vec<i32>, GgufError> {
+        if self.element == ValueType::I32 {
+            return Ok(self.bytes.as_chunks().0.iter().map(|four| i32::from_le_bytes(*four)).collect());
+        }
+        let fit = |value: Value<'_>| value.as_i64().and_then(|number| i32::try_from(number).ok());
+        self.collect("an array of integers that fit into 32 bits with sign", fit)
+    }
+
     /// The elements of an array of floats of either width, rounded to `f32`.
     pub fn to_f32s(&self) -> Result<Vec<f32>, GgufError> {
+        if self.element == ValueType::F32 {
+            return Ok(self.bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect());
+        }
         self.collect("an array of floats", |v| v.as_f64().map(|v| v as f32))
     }
 

@@ -23,4 +23,7 @@ pub use layers::attention::block_sparse::visible_blocks;
 pub use loss::{LossSum, Targets, TrainPass};
 pub use params::{Layout, Parameters};
 pub use shakti_kernels::KEY_BLOCK;
-pub use weights::{InputObserver, LinearWeight, Matrix, PackedWeights, TensorData, TensorSource, Weights};
+pub use weights::{
+    InputObserver, KeptMatrix, LinearWeight, Matrix, MatrixData, PackedWeights, TensorData, TensorSource,
+    Weights,
+};

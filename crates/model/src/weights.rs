@@ -2,12 +2,18 @@
 //! decoder does not know which.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use shakti_kernels::blocks::{DType, dequantize_row};
+use shakti_kernels::blocks::DType;
 use shakti_kernels::{Cpu, PackedMatrix, Screen, StoredMatrix};
 
 use crate::params::{Parameters, Place, Places};
 use crate::{ModelConfig, ModelError, ParamSpec};
+use group::{GROUP_BYTES, Group, is_matrix, wrong};
+pub use kept::KeptMatrix;
+
+mod group;
+mod kept;
 
 /// A matrix `[out, in]`.
 pub enum Matrix<'a> {
@@ -15,6 +21,8 @@ pub enum Matrix<'a> {
     Dense(&'a [f32]),
     /// Repacked for serving, in any stored type.
     Packed(&'a PackedMatrix),
+    /// As its source stores it.
+    Stored(&'a KeptMatrix),
 }
 
 /// Sees what goes into the linear layers of a forward pass.
@@ -35,8 +43,8 @@ impl<'a> LinearWeight<'a> {
     /// The matrix, if it is packed.
     pub(crate) fn packed(&self) -> Option<&'a PackedMatrix> {
         match self.matrix {
-            Matrix::Dense(_) => None,
             Matrix::Packed(matrix) => Some(matrix),
+            _ => None,
         }
     }
 
@@ -47,10 +55,19 @@ impl<'a> LinearWeight<'a> {
         }
     }
 
+    /// The matrix as its source stores it, if it is neither packed nor dense.
+    pub(crate) fn stored(&self) -> Option<StoredMatrix<'a>> {
+        match self.matrix {
+            Matrix::Stored(matrix) => Some(matrix.stored()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn out_features(&self, in_features: usize) -> usize {
         match self.matrix {
             Matrix::Dense(values) => values.len() / in_features,
             Matrix::Packed(matrix) => matrix.rows(),
+            Matrix::Stored(matrix) => matrix.shape()[0],
         }
     }
 
@@ -58,7 +75,7 @@ impl<'a> LinearWeight<'a> {
     pub(crate) fn dense(&self) -> &[f32] {
         match self.matrix {
             Matrix::Dense(values) => values,
-            Matrix::Packed(_) => unreachable!("the weights of one model are all packed or all dense"),
+            _ => unreachable!("the weights of one model are all dense or none is"),
         }
     }
 
@@ -68,6 +85,12 @@ impl<'a> LinearWeight<'a> {
             Matrix::Dense(table) => cpu.embedding(y, table, ids),
             Matrix::Packed(table) => {
                 for (row, id) in y.chunks_exact_mut(table.cols()).zip(ids) {
+                    table.dequantize_row(*id as usize, row);
+                }
+            }
+            Matrix::Stored(table) => {
+                let table = table.stored();
+                for (row, id) in y.chunks_exact_mut(table.shape[1]).zip(ids) {
                     table.dequantize_row(*id as usize, row);
                 }
             }
@@ -123,6 +146,7 @@ impl<'a> Source<'a> {
             Self::Dense(params) => Matrix::Dense(params.slice(index)),
             Self::Packed(packed) => match &packed.tensors[index] {
                 PackedTensor::Matrix(matrix) => Matrix::Packed(matrix),
+                PackedTensor::Stored(matrix) => Matrix::Stored(matrix),
                 PackedTensor::Vector(values) => Matrix::Dense(values),
             },
         }
@@ -133,7 +157,7 @@ impl<'a> Source<'a> {
             Self::Dense(params) => params.slice(index),
             Self::Packed(packed) => match &packed.tensors[index] {
                 PackedTensor::Vector(values) => values,
-                PackedTensor::Matrix(_) => unreachable!("one-dimensional tensors are loaded as vectors"),
+                _ => unreachable!("one-dimensional tensors are loaded as vectors"),
             },
         }
     }
@@ -221,6 +245,20 @@ pub struct TensorData<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
+/// A stored matrix, perhaps with its rows in another order than the model's.
+pub struct MatrixData<'a> {
+    /// Type and bytes.
+    pub data: TensorData<'a>,
+    /// As [`StoredMatrix::head_rows`].
+    pub head_rows: Option<usize>,
+}
+
+impl MatrixData<'_> {
+    fn stored(&self, shape: [usize; 2]) -> StoredMatrix<'_> {
+        StoredMatrix { dtype: self.data.dtype, shape, bytes: &self.data.bytes, head_rows: self.head_rows }
+    }
+}
+
 /// Anything that yields tensors by state-dict name in the shape of [`ModelConfig::parameters`]: a checkpoint
 /// folder, a GGUF file, blocks in memory.
 pub trait TensorSource {
@@ -230,8 +268,19 @@ pub trait TensorSource {
     /// Whatever the source meets; it should name file and tensor.
     fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>>;
 
-    /// The tensor is not needed for now: a source that maps a file may let go of its pages.
-    fn release(&self, _spec: &ParamSpec) {}
+    /// The matrix of `spec` as the source stores it, so that its rows need not be put in order before they are read.
+    ///
+    /// # Errors
+    /// As [`TensorSource::tensor`].
+    fn matrix(&self, spec: &ParamSpec) -> Result<MatrixData<'_>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(MatrixData { data: self.tensor(spec)?, head_rows: None })
+    }
+
+    /// These tensors will all be read soon: a source that maps a file may fetch their pages.
+    fn will_need(&self, _specs: &[&ParamSpec]) {}
+
+    /// These tensors are not needed for now: a source that maps a file may let go of their pages.
+    fn release(&self, _specs: &[&ParamSpec]) {}
 }
 
 /// f32 parameters are a source too, so a model in training can be served from memory.
@@ -252,6 +301,7 @@ pub struct PackedWeights {
 
 enum PackedTensor {
     Matrix(PackedMatrix),
+    Stored(KeptMatrix),
     Vector(Vec<f32>),
 }
 
@@ -261,16 +311,59 @@ impl PackedWeights {
     /// # Errors
     /// What the source reports, or a tensor whose bytes do not fit its shape and type.
     pub fn load(config: &ModelConfig, source: &dyn TensorSource, cpu: &Cpu) -> Result<Self, ModelError> {
+        Self::load_but(config, source, cpu, Vec::new())
+    }
+
+    /// [`PackedWeights::load`], but matrices are checked alone and multiplied as the source stores them. That takes longer
+    /// each time, but for a few passes over the weights less than repacking. A source that makes a matrix anew each time
+    /// it is asked is read as [`PackedWeights::load`] does.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::load`].
+    pub fn load_as_stored(
+        config: &ModelConfig,
+        source: &Arc<dyn TensorSource + Send + Sync>,
+        cpu: &Cpu,
+    ) -> Result<Self, ModelError> {
+        let layout = crate::params::Layout::new(config);
+        let matrices = layout.specs().iter().enumerate().filter(|(_, spec)| is_matrix(spec));
+        let matrices = matrices.map(|(index, spec)| {
+            Ok(KeptMatrix::new(source, spec)?.map(|matrix| (index, PackedTensor::Stored(matrix))))
+        });
+        let matrices = matrices.collect::<Result<Option<Vec<_>>, ModelError>>()?;
+        let Some(matrices) = matrices else { return Self::load(config, &**source, cpu) };
+        let weights = Self::load_but(config, &**source, cpu, matrices)?;
+        let places = &layout.places;
+        // Of a table that is not the head as well, a pass reads some rows.
+        let is_table = |index: usize| index == places.embed.weight && index != places.lm_head.weight;
+        if weights.bytes() <= FETCHED_BYTES {
+            let read = layout.specs().iter().enumerate().filter(|(index, _)| !is_table(*index));
+            source.will_need(&read.map(|(_, spec)| spec).collect::<Vec<_>>());
+        }
+        Ok(weights)
+    }
+
+    /// Repacks what is not among `kept`, which is in the order of the layout.
+    fn load_but(
+        config: &ModelConfig,
+        source: &dyn TensorSource,
+        cpu: &Cpu,
+        kept: Vec<(usize, PackedTensor)>,
+    ) -> Result<Self, ModelError> {
         let layout = crate::params::Layout::new(config);
         let mut tensors = Vec::with_capacity(layout.specs().len());
         let mut group = Group::default();
-        for spec in layout.specs() {
+        for (index, spec) in layout.specs().iter().enumerate() {
+            if kept.binary_search_by_key(&index, |(index, _)| *index).is_ok() {
+                continue;
+            }
             group.push(spec, source)?;
             if group.bytes >= GROUP_BYTES {
                 group.pack(cpu, source, &mut tensors)?;
             }
         }
         group.pack(cpu, source, &mut tensors)?;
+        kept.into_iter().for_each(|(index, matrix)| tensors.insert(index, matrix));
         Ok(Self { layout, tensors, head_screen: None })
     }
 
@@ -302,7 +395,7 @@ impl PackedWeights {
         &self.layout
     }
 
-    /// Bytes of the repacked weights.
+    /// Bytes of the weights, repacked or as they are stored.
     pub fn bytes(&self) -> usize {
         self.tensors.iter().map(PackedTensor::bytes).sum()
     }
@@ -318,69 +411,11 @@ impl PackedTensor {
     fn bytes(&self) -> usize {
         match self {
             Self::Matrix(matrix) => matrix.num_bytes(),
+            Self::Stored(matrix) => matrix.stored().bytes.len(),
             Self::Vector(values) => 4 * values.len(),
         }
     }
 }
 
-/// Bytes of tensors that are packed together: enough for every thread, and little beside the model where the source has to
-/// make a copy of each.
-const GROUP_BYTES: usize = 16 << 20;
-
-/// Tensors that were read and are not packed yet.
-#[derive(Default)]
-struct Group<'a> {
-    tensors: Vec<(&'a ParamSpec, TensorData<'a>)>,
-    bytes: usize,
-}
-
-impl<'a> Group<'a> {
-    fn push(&mut self, spec: &'a ParamSpec, source: &'a dyn TensorSource) -> Result<(), ModelError> {
-        let data = source.tensor(spec).map_err(ModelError::Source)?;
-        self.bytes += data.bytes.len();
-        self.tensors.push((spec, data));
-        Ok(())
-    }
-
-    /// Packs and releases all, in order.
-    fn pack(
-        &mut self,
-        cpu: &Cpu,
-        source: &dyn TensorSource,
-        packed: &mut Vec<PackedTensor>,
-    ) -> Result<(), ModelError> {
-        let group = std::mem::take(self);
-        let is_matrix = |spec: &ParamSpec| spec.shape.len() == 2;
-        let matrices: Vec<_> = group.tensors.iter().filter(|(spec, _)| is_matrix(spec)).collect();
-        let mut stored = Vec::with_capacity(matrices.len());
-        for (spec, data) in &matrices {
-            let shape = [spec.shape[0], spec.shape[1]];
-            stored.push(StoredMatrix { dtype: data.dtype, shape, bytes: &data.bytes });
-        }
-        let done = PackedMatrix::pack_all(cpu, &stored);
-        let mut done = done.map_err(|(index, error)| wrong(matrices[index], &error))?.into_iter().peekable();
-        for tensor in &group.tensors {
-            let (spec, data) = tensor;
-            packed.push(match done.next_if(|_| is_matrix(spec)) {
-                Some(matrix) => PackedTensor::Matrix(matrix),
-                None => {
-                    let mut values = vec![0.0; spec.num_elements()];
-                    dequantize_row(data.dtype, &data.bytes, &mut values)
-                        .map_err(|error| wrong(tensor, &error))?;
-                    PackedTensor::Vector(values)
-                }
-            });
-        }
-        group.tensors.iter().for_each(|(spec, _)| source.release(spec));
-        Ok(())
-    }
-}
-
-/// A tensor that cannot be packed.
-fn wrong((spec, data): &(&ParamSpec, TensorData<'_>), error: &dyn std::fmt::Display) -> ModelError {
-    ModelError::Tensor {
-        name: spec.name.clone(),
-        expected: format!("{:?} of {}", spec.shape, data.dtype),
-        found: error.to_string(),
-    }
-}
+/// Bytes of the largest model that is fetched from its source at once; a larger one might not fit into memory as a whole.
+const FETCHED_BYTES: usize = 512 << 20;

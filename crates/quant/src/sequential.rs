@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
             let data = source.tensor(spec).map_err(QuantError::Source)?;
             blocks::dequantize_row(data.dtype, &data.bytes, params.slice_mut(index))
                 .map_err(|cause| QuantError::Blocks { tensor: spec.name.clone(), cause })?;
-            source.release(spec);
+            source.release(&[spec]);
         }
         let model = |error: ModelError| QuantError::Source(error.into());
         let decoder = Decoder::new(calibration.config.clone()).map_err(model)?;

@@ -46,7 +46,7 @@ pub(crate) fn vocabulary<'f>(
 }
 
 /// Appends the bytes that `token` stands for; `None` for a byte token that names no byte.
-fn decode_token(spelling: Spelling, token: Listed<'_>, out: &mut Vec<u8>) -> Option<TokenEntry> {
+pub(crate) fn decode_token(spelling: Spelling, token: Listed<'_>, out: &mut Vec<u8>) -> Option<TokenEntry> {
     let text = token.text;
     let mut is_literal = false;
     match (token.kind, spelling) {

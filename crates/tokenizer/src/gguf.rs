@@ -1,6 +1,9 @@
 //! Vocabularies of GGUF files: reading `tokenizer.ggml.*` through a small trait, and listing what an exporter writes.
 
+mod on_demand;
 mod scores;
+
+pub use on_demand::GgufVocabulary;
 
 use crate::added::{AddedToken, AddedTokens};
 use crate::assemble::{Listed, Spelling, merges, vocabulary};
@@ -16,8 +19,14 @@ use crate::vocab::{Merges, TokenKind};
 pub trait GgufLookup {
     /// A string.
     fn string(&self, key: &str) -> Option<&str>;
+    /// Calls `each` with the strings of an array, in order; it may have been called where the answer is `None`.
+    fn for_each_string<'a>(&'a self, key: &str, each: &mut dyn FnMut(&'a str)) -> Option<()>;
     /// An array of strings.
-    fn strings(&self, key: &str) -> Option<Vec<&str>>;
+    fn strings(&self, key: &str) -> Option<Vec<&str>> {
+        let mut strings = Vec::new();
+        self.for_each_string(key, &mut |text| strings.push(text))?;
+        Some(strings)
+    }
     /// An array of 32-bit floats.
     fn floats(&self, key: &str) -> Option<Vec<f32>>;
     /// An array of 32-bit integers.
@@ -85,7 +94,7 @@ impl Tokenizer {
             other => return Err(TokenizerError::unsupported(MODEL, format!("{other:?}"))),
         };
         let vocab = vocabulary(spelling, listed, TOKENS)?;
-        let added = added_tokens(&texts, &kinds);
+        let added = added_tokens(texts.iter().copied(), &kinds);
         let model = match pre {
             Some(pre) => {
                 let merges = read_merges(gguf, &vocab, &added)?;
@@ -194,18 +203,24 @@ fn token_kinds(gguf: &dyn GgufLookup, count: usize) -> Result<Vec<TokenKind>, To
     types.iter().enumerate().map(kind).collect()
 }
 
-fn added_tokens(texts: &[&str], kinds: &[TokenKind]) -> AddedTokens {
-    let listed = texts.iter().zip(kinds).enumerate();
+fn added_tokens<'f>(texts: impl Iterator<Item = &'f str>, kinds: &[TokenKind]) -> AddedTokens {
+    let listed = texts.zip(kinds).enumerate();
     let tokens = listed.filter_map(|(id, (text, kind))| {
         let is_control = match kind {
             TokenKind::Control | TokenKind::Unknown => true,
             TokenKind::UserDefined => false,
             _ => return None,
         };
-        let text = (*text).to_owned();
+        let text = text.to_owned();
         Some(AddedToken { id: id as u32, text, is_control, strips_left: false, strips_right: false })
     });
     AddedTokens::new(tokens.collect())
+}
+
+/// Where the space between the two tokens of a merge is: a token never begins with a space, but may be one.
+fn cut(merge: &str) -> Option<usize> {
+    let first = merge.chars().next()?.len_utf8();
+    merge.as_bytes()[first..].iter().position(|&byte| byte == b' ').map(|at| first + at)
 }
 
 fn read_merges(
@@ -215,9 +230,7 @@ fn read_merges(
 ) -> Result<Merges, TokenizerError> {
     let texts = gguf.strings(MERGES).ok_or_else(|| TokenizerError::new(ErrorKind::MissingField, MERGES))?;
     let pair = |(index, text): (usize, &&'_ str)| -> Result<_, TokenizerError> {
-        // a token never begins with a space, but may be one
-        let at = text.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(at, _)| at);
-        let at = at.ok_or_else(|| {
+        let at = cut(text).ok_or_else(|| {
             TokenizerError::bad(format!("{MERGES}[{index}]"), format!("{text:?} is not two tokens"))
         })?;
         Ok((at, index))
@@ -232,14 +245,7 @@ fn spm(gguf: &dyn GgufLookup, vocab: &crate::vocab::Vocab) -> Result<Spm, Tokeni
     if gguf.boolean(EXTRA_SPACE) == Some(true) {
         return Err(TokenizerError::unsupported(EXTRA_SPACE, "true"));
     }
-    let scores = gguf.floats(SCORES).ok_or_else(|| TokenizerError::new(ErrorKind::MissingField, SCORES))?;
-    if scores.len() != vocab.len() {
-        let why = format!("{} scores for {} tokens", scores.len(), vocab.len());
-        return Err(TokenizerError::bad(SCORES, why));
-    }
-    if let Some(index) = scores.iter().position(|score| score.is_nan()) {
-        return Err(TokenizerError::bad(format!("{SCORES}[{index}]"), "not a number"));
-    }
+    let scores = read_scores(gguf, vocab.len())?;
     let adds_space = gguf.boolean(ADD_SPACE).unwrap_or(true);
     Ok(Spm {
         rule: SpmRule::Priorities(scores.into_iter().map(scores::priority).collect()),
@@ -248,6 +254,19 @@ fn spm(gguf: &dyn GgufLookup, vocab: &crate::vocab::Vocab) -> Result<Spm, Tokeni
         prefix_only_words: false,
         splits_words: false,
     })
+}
+
+/// A score for each of `count` tokens.
+fn read_scores(gguf: &dyn GgufLookup, count: usize) -> Result<Vec<f32>, TokenizerError> {
+    let scores = gguf.floats(SCORES).ok_or_else(|| TokenizerError::new(ErrorKind::MissingField, SCORES))?;
+    if scores.len() != count {
+        let why = format!("{} scores for {count} tokens", scores.len());
+        return Err(TokenizerError::bad(SCORES, why));
+    }
+    match scores.iter().position(|score| score.is_nan()) {
+        Some(index) => Err(TokenizerError::bad(format!("{SCORES}[{index}]"), "not a number")),
+        None => Ok(scores),
+    }
 }
 
 fn special_ids(

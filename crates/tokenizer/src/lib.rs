@@ -1,7 +1,8 @@
 //! Text to ids and back, tokenizer training, chat templates rendered to ids and loss mask.
 //!
 //! [`Tokenizer`] opens `tokenizer.json` or the vocabulary of a GGUF file: every token and merge is checked then, the
-//! table of merges is built when a text is first encoded. [`ChatTemplate`] turns a conversation into ids and mask by
+//! table of merges is built when a text is first encoded. [`GgufVocabulary`] encodes a short text without any table of the
+//! whole. [`ChatTemplate`] turns a conversation into ids and mask by
 //! one function for training, evaluation and chat.
 
 mod added;
@@ -24,7 +25,7 @@ mod write;
 
 pub use chat::{ChatTemplate, Message, ROLES, Rendered};
 pub use error::{ErrorKind, TokenizerError};
-pub use gguf::{GgufLookup, GgufValue};
+pub use gguf::{GgufLookup, GgufValue, GgufVocabulary};
 pub use tokenizer::{SpecialIds, Tokenizer};
 #[cfg(feature = "train")]
 pub use train::{CONTROL_TOKENS, SMALLEST_VOCAB, TrainOptions, TrainedFiles, train};

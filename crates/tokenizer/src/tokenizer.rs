@@ -20,6 +20,15 @@ pub struct SpecialIds {
     pub end_of_turn: Option<u32>,
 }
 
+impl SpecialIds {
+    /// Ids that end a generation: end of text and end of turn.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = [self.eos, self.end_of_turn].into_iter().flatten().collect();
+        ids.dedup();
+        ids
+    }
+}
+
 /// Texts that mark the end of a turn in the chat formats in use, best known first.
 pub(crate) const END_OF_TURN: [&str; 6] =
     ["<|end|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<end_of_utterance>", "<|endofturn|>"];
@@ -133,9 +142,7 @@ impl Tokenizer {
 
     /// Ids that end a generation: end of text and end of turn.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = [self.special.eos, self.special.end_of_turn].into_iter().flatten().collect();
-        ids.dedup();
-        ids
+        self.special.stop_ids()
     }
 
     /// Id of the added token (control or user-defined) with this text.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{MULTILINGUAL, Metadata, corpora, spm_files, trained, workspace};
 use shakti_gguf::GgufFile;
-use shakti_tokenizer::{ErrorKind, GgufLookup, GgufValue, Tokenizer};
+use shakti_tokenizer::{ErrorKind, GgufLookup, GgufValue, GgufVocabulary, Tokenizer};
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let mut ids = Vec::new();
@@ -43,8 +43,8 @@ impl GgufLookup for InMemory {
     fn string(&self, key: &str) -> Option<&str> {
         get!(self, key, String, text => text.as_str())
     }
-    fn strings(&self, key: &str) -> Option<Vec<&str>> {
-        get!(self, key, Strings, texts => texts.iter().map(String::as_str).collect())
+    fn for_each_string<'a>(&'a self, key: &str, each: &mut dyn FnMut(&'a str)) -> Option<()> {
+        get!(self, key, Strings, texts => texts.iter().for_each(|text| each(text)))
     }
     fn floats(&self, key: &str) -> Option<Vec<f32>> {
         get!(self, key, Floats, numbers => numbers.clone())
@@ -195,7 +195,11 @@ fn lying_metadata_is_an_error_with_the_key() {
             Some(value) => metadata.0.insert(key.to_owned(), value),
             None => metadata.0.remove(key),
         };
-        Tokenizer::from_gguf(&metadata).map(|_| ()).unwrap_err().to_string()
+        let error = Tokenizer::from_gguf(&metadata).map(|_| ()).unwrap_err().to_string();
+        let on_demand = GgufVocabulary::from_gguf(&metadata);
+        let on_demand = on_demand.and_then(|vocabulary| vocabulary.tokenizer().map(|_| ()));
+        assert_eq!(on_demand.unwrap_err().to_string(), error);
+        error
     };
     let strings = |key: &str| whole.strings(key).unwrap().into_iter().map(str::to_owned).collect::<Vec<_>>();
     let tokens = "tokenizer.ggml.tokens";
@@ -280,4 +284,96 @@ fn write_vocabulary(path: &Path, tokenizer: &Tokenizer) {
         .unwrap();
     }
     writer.create(path, shakti_gguf::Overwrite::Refuse).unwrap().finish().unwrap();
+}
+
+/// A vocabulary on demand against the whole: each text by a fresh one, so that none has the tables of all tokens.
+fn check_on_demand(name: &str, gguf: &dyn GgufLookup, texts: &[&str]) {
+    let whole = Tokenizer::from_gguf(gguf).unwrap();
+    for text in texts {
+        let vocabulary = GgufVocabulary::from_gguf(gguf).unwrap();
+        let mut ids = Vec::new();
+        vocabulary.encode(text, &mut ids).unwrap();
+        assert_eq!(ids, encode(&whole, text), "{name}: {text:?}");
+    }
+    let vocabulary = GgufVocabulary::from_gguf(gguf).unwrap();
+    assert_eq!(vocabulary.vocab_size(), whole.vocab_size(), "{name}");
+    assert_eq!(vocabulary.special_ids(), whole.special_ids(), "{name}");
+    assert_eq!(vocabulary.adds_bos(), whole.adds_bos(), "{name}");
+    assert_eq!(vocabulary.chat_template(), whole.chat_template(), "{name}");
+    for id in 0..=whole.vocab_size() as u32 {
+        assert_eq!(vocabulary.token_bytes(id), whole.token_bytes(id), "{name}: {id}");
+        assert_eq!(vocabulary.is_special(id), whole.is_special(id), "{name}: {id}");
+    }
+    // after some texts, and for long ones, with all tables
+    for text in texts.iter().chain([&texts.concat().as_str()]) {
+        let mut ids = Vec::new();
+        vocabulary.encode(text, &mut ids).unwrap();
+        assert_eq!(ids, encode(&whole, text), "{name}: {text:?}");
+    }
+}
+
+#[test]
+fn vocabularies_on_demand_give_the_same_ids() {
+    let odd = [
+        "",
+        " ",
+        "  a",
+        "aaaaaaaaa",
+        "a  b   c",
+        "▁▁",
+        "▁a",
+        " ▁x",
+        "<s>",
+        "<|end|>",
+        "a<|end|>b",
+        "日本語 한국어 🙂🙂",
+        "\n\n\t x",
+        "\u{0}\u{7f}\u{ad}",
+        "Ġt Ċ",
+        "I'll don't 1234 12",
+        "e\u{301} ﬁ",
+        "<0x0A>",
+    ];
+    let corpora = corpora(10_000);
+    let mut texts: Vec<&str> = MULTILINGUAL.lines().chain(odd).collect();
+    texts.extend(corpora.iter().map(|text| &text[..text.floor_char_boundary(300)]));
+    let files = trained(1000);
+    let trained = Tokenizer::from_json(&files.tokenizer_json, &files.tokenizer_config_json).unwrap();
+    check_on_demand("trained", &InMemory::of(&trained), &texts);
+    for (name, json) in spm_files() {
+        if let Ok(metadata) = Tokenizer::from_tokenizer_json(&json).unwrap().to_gguf_metadata() {
+            let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value));
+            check_on_demand(name, &InMemory(metadata.collect()), &texts);
+        }
+    }
+    for name in ["spm_q4_0", "bpe_q4_k_m"] {
+        let file = GgufFile::open(workspace().join(format!("golden/gguf/{name}.gguf"))).unwrap();
+        check_on_demand(name, &Metadata(&file), &texts);
+    }
+}
+
+#[test]
+fn damage_that_takes_all_tables_to_see_is_an_error_where_a_text_meets_it() {
+    let files = trained(300);
+    let tokenizer = Tokenizer::from_json(&files.tokenizer_json, &files.tokenizer_config_json).unwrap();
+    let whole = InMemory::of(&tokenizer);
+    let damaged = |key: &str, index: usize, text: &str| {
+        let mut metadata = whole.clone();
+        let mut texts: Vec<_> = whole.strings(key).unwrap().into_iter().map(str::to_owned).collect();
+        texts[index] = text.to_owned();
+        metadata.0.insert(key.to_owned(), GgufValue::Strings(texts));
+        GgufVocabulary::from_gguf(&metadata).unwrap()
+    };
+    let missing = damaged("tokenizer.ggml.merges", 1, "Q zzz");
+    missing.encode("quiet", &mut Vec::new()).unwrap();
+    let expected = "tokenizer.ggml.merges[1]: \"zzz\" is no token of the vocabulary";
+    assert_eq!(missing.encode("Qzzz", &mut Vec::new()).unwrap_err().to_string(), expected);
+    assert_eq!(missing.encode(&"quiet ".repeat(1000), &mut Vec::new()).unwrap_err().to_string(), expected);
+    assert_eq!(missing.tokenizer().unwrap_err().to_string(), expected);
+    let token = whole.strings("tokenizer.ggml.tokens").unwrap()[290].to_owned();
+    let repeated = damaged("tokenizer.ggml.tokens", 299, &token);
+    let text = String::from_utf8(tokenizer.token_bytes(290).to_vec()).unwrap();
+    repeated.encode("\u{1}", &mut Vec::new()).unwrap();
+    let error = repeated.encode(&text, &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.ends_with("token 299 repeats token 290"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use shakti_gguf::{GgufFile, TensorInfo};
 use shakti_kernels::blocks::{DType, dequantize_row};
-use shakti_model::{ModelConfig, ParamSpec, TensorData, TensorSource};
+use shakti_model::{MatrixData, ModelConfig, ParamSpec, TensorData, TensorSource};
 
 use super::config::read_config;
 use crate::CheckpointError;
@@ -98,13 +98,9 @@ impl GgufModel {
     }
 }
 
-fn name_in_file(spec: &ParamSpec) -> String {
-    // Every name of the configuration is in the table, which a test asserts.
-    gguf_name(&spec.name).unwrap_or_else(|| spec.name.clone())
-}
-
-impl TensorSource for GgufModel {
-    fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>> {
+impl GgufModel {
+    /// A tensor as it lies in the file.
+    fn stored(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>> {
         let name = name_in_file(spec);
         let tensor = self.file.require_tensor(&name)?;
         if tensor.shape() != spec.shape {
@@ -112,17 +108,38 @@ impl TensorSource for GgufModel {
             return Err(CheckpointError::WrongShape { path, name, expected, found }.into());
         }
         let dtype = DType::from_ggml_id(tensor.tensor_type().id())?;
-        let bytes = self.file.tensor_bytes(tensor);
-        let bytes = match RotaryRows::of(&self.config, &spec.name) {
-            Some(rotary) => Cow::Owned(rotary.split_halves(bytes)),
-            None => Cow::Borrowed(bytes),
-        };
-        Ok(TensorData { dtype, bytes })
+        Ok(TensorData { dtype, bytes: Cow::Borrowed(self.file.tensor_bytes(tensor)) })
     }
 
-    fn release(&self, spec: &ParamSpec) {
-        if let Ok(tensor) = self.file.require_tensor(&name_in_file(spec)) {
-            self.file.release(tensor);
-        }
+    fn tensors(&self, specs: &[&ParamSpec]) -> Vec<&TensorInfo> {
+        specs.iter().filter_map(|spec| self.file.tensor(&name_in_file(spec))).collect()
+    }
+}
+
+fn name_in_file(spec: &ParamSpec) -> String {
+    // Every name of the configuration is in the table, which a test asserts.
+    gguf_name(&spec.name).unwrap_or_else(|| spec.name.clone())
+}
+
+impl TensorSource for GgufModel {
+    fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>> {
+        let data = self.stored(spec)?;
+        Ok(match (RotaryRows::of(&self.config, &spec.name), data.bytes) {
+            (Some(rotary), bytes) => TensorData { bytes: Cow::Owned(rotary.split_halves(&bytes)), ..data },
+            (None, bytes) => TensorData { bytes, ..data },
+        })
+    }
+
+    fn matrix(&self, spec: &ParamSpec) -> Result<MatrixData<'_>, Box<dyn std::error::Error + Send + Sync>> {
+        let head_rows = RotaryRows::of(&self.config, &spec.name).map(|rotary| rotary.head_dim);
+        Ok(MatrixData { data: self.stored(spec)?, head_rows })
+    }
+
+    fn will_need(&self, specs: &[&ParamSpec]) {
+        self.file.will_need(self.tensors(specs));
+    }
+
+    fn release(&self, specs: &[&ParamSpec]) {
+        self.file.release(self.tensors(specs));
     }
 }

@@ -56,7 +56,7 @@ pub struct ServeArgs {
 impl CacheArgs {
     /// As the engine takes it.
     pub fn options(&self) -> LoadOptions {
-        LoadOptions { kv_type: self.kv_type, head_screen: false }
+        LoadOptions { kv_type: self.kv_type, ..LoadOptions::default() }
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use shakti_engine::{CacheMode, EngineError, GenerateOptions, Generation, Model, Session, generate};
+use shakti_engine::{
+    CacheMode, EngineError, GenerateOptions, Generation, LoadOptions, Model, Session, generate,
+};
 
 use crate::args::model::{ModelArg, ServeArgs};
 use crate::args::sampling::SamplingArgs;
@@ -45,6 +47,12 @@ pub struct GenerateArgs {
     stream_context: bool,
 }
 
+/// Bytes of a text that a few passes over the weights read.
+const SHORT_TEXT: usize = 1024;
+
+/// New tokens for which repacking the weights takes longer than it saves.
+const FEW_TOKENS: usize = 4;
+
 /// New tokens where none are asked for.
 const DEFAULT_NEW_TOKENS: usize = 256;
 
@@ -62,8 +70,11 @@ struct Report<'a> {
 pub fn run(args: &GenerateArgs, settings: &Settings) -> Result<(), Failure> {
     let output = settings.output;
     let text = args.text()?;
-    let model = settings.open_model(args.model.path(), args.serve.options())?;
-    let prompt = model.encode_text(&text);
+    let one_short_text = text.len() <= SHORT_TEXT;
+    let few_tokens = one_short_text && args.max_new_tokens.is_some_and(|tokens| tokens <= FEW_TOKENS);
+    let options = LoadOptions { one_short_text, few_tokens, ..args.serve.options() };
+    let model = settings.open_model(args.model.path(), options)?;
+    let prompt = model.encode_text(&text)?;
     let context = settings.context(&model, args.context)?;
     let mut session = args.session(&model, context, prompt.len());
     let options = GenerateOptions {

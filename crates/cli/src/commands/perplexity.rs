@@ -56,7 +56,7 @@ pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let default = WindowOptions::of(&model);
     let window = args.context.unwrap_or(default.window);
     let windows = WindowOptions { window, stride: args.stride.unwrap_or((window / 2).max(1)) };
-    let ids = model.encode_text(&text);
+    let ids = model.encode_text(&text)?;
     let documents = [Document { ids: &ids, scored_from: 1 }];
     let units = measure_loss(&model, &documents, windows)?;
     let loss = LossReport::new(&units, args.seed).context(args.file.display())?;
@@ -64,7 +64,7 @@ pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
         Some(path) => {
             let exact = LoadOptions { kv_type: KvType::F32, ..LoadOptions::default() };
             let reference = settings.open_model(path, exact)?;
-            if reference.encode_text(&text) != ids {
+            if reference.encode_text(&text)? != ids {
                 return Err(Failure::bad_input(format!(
                     "{}: its vocabulary writes the text in other tokens",
                     path.display()

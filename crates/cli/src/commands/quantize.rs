@@ -125,14 +125,14 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
     let source = ModelFile::open(&args.input)?;
     let original = Model::open(&args.input, cpu.clone())?;
     // Looked at before anything is written.
-    let sample = original.encode_text(&sample);
+    let sample = original.encode_text(&sample)?;
     if let (true, Some(path)) = (sample.len() < 2, &args.eval) {
         let why = format!("{}: {} tokens, expected at least 2 to measure", path.display(), sample.len());
         return Err(Failure::bad_input(why));
     }
     let calibration = match (calibration, &args.calib) {
         (Some(text), Some(path)) => {
-            let ids = original.encode_text(&text);
+            let ids = original.encode_text(&text)?;
             let calibration = Calibration::new(source.config(), &ids).context(path.display())?;
             if ids.len() < FEW_TOKENS {
                 settings.output.warn(format!(

@@ -174,7 +174,7 @@ impl Flow<'_> {
     ) -> Result<Summary, Failure> {
         let mut stages = Vec::new();
         let first = Model::open(&pretrained.folder, self.cpu.clone())?;
-        let untrained = untrained(first.config(), first.tokenizer(), &self.cpu)?;
+        let untrained = untrained(first.config(), first.tokenizer()?, &self.cpu)?;
         let mut measured = Measured::new(held_out, &first, self.settings.output)?;
         stages.push(measured.stage("untrained", &untrained, false)?);
         stages.push(measured.stage("pretrained", &first, true)?);

@@ -232,3 +232,16 @@ fn errors_name_the_file() {
     let error = GgufFile::open(std::env::temp_dir()).expect_err("a folder");
     assert!(error.to_string().contains(&std::env::temp_dir().display().to_string()), "{error}");
 }
+
+#[test]
+fn neighbours_are_released_together() {
+    let raw = Raw::new(3, 3, 0).tensor("a", &[8], 0, 0).tensor("b", &[7], 0, 32).tensor("c", &[8], 0, 64);
+    let file = raw.data(96).open().expect("three tensors");
+    let [a, b, c] = ["a", "b", "c"].map(|name| file.tensor(name).expect("a tensor"));
+    let start = file.file_len() as usize - 96;
+    assert_eq!(file.runs(vec![c, a, b]), [start..start + 96]);
+    assert_eq!(file.runs(vec![c, a]), [start..start + 32, start + 64..start + 96]);
+    assert_eq!(file.runs(Vec::new()), []);
+    file.release(vec![a, b]);
+    assert_eq!(file.tensor_bytes(a), [7; 32]);
+}

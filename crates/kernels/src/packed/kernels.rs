@@ -1,6 +1,6 @@
 //! What an instruction set provides for packed matrices.
 
-use super::{Activations, PackedMatrix};
+use super::{Activations, Panels};
 use crate::blocks::DType;
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ pub(crate) struct PackedKernels {
 /// A part of `y [M, N] = x [M, K] w [N, K]^T`: some panels of 16 columns of `y` for some tiles of its rows.
 pub(crate) struct Task<'a> {
     /// The weight.
-    pub w: &'a PackedMatrix,
+    pub w: Panels<'a>,
     /// All activations, with `cols` = K.
     pub x: &'a Activations,
     /// Panels to compute.

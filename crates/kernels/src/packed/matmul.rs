@@ -10,7 +10,7 @@ use std::cell::RefCell;
 
 thread_local! {
     /// The quantized activations of the calling thread, kept so that a call allocates nothing once it has grown.
-    static SCRATCH: RefCell<Activations> = RefCell::default();
+    pub(super) static SCRATCH: RefCell<Activations> = RefCell::default();
 }
 
 /// Bytes of weights that are worth a task of their own when one tile holds all rows.
@@ -58,7 +58,7 @@ impl Cut {
         let part = index % self.panel_tasks;
         let tile = index / self.panel_tasks * self.tiles_per_task;
         Task {
-            w,
+            w: w.all(),
             x,
             panels: panel(part)..panel(part + 1),
             tiles: tile..(tile + self.tiles_per_task).min(self.tiles),
@@ -114,7 +114,7 @@ impl Cpu {
         self.for_ranges(panels.len(), PANELS_PER_TASK, &|_, part| {
             for &panel in &panels[part] {
                 let panel = panel as usize;
-                let task = Task { w, x, panels: panel..panel + 1, tiles: 0..1, y: y.as_mut_ptr() };
+                let task = Task { w: w.all(), x, panels: panel..panel + 1, tiles: 0..1, y: y.as_mut_ptr() };
                 // SAFETY: a `KernelSet` exists only where its instructions do; `y` has a value for each row of `w` (the
                 // caller asserts it), and no panel is named twice.
                 unsafe { (self.kernels.packed.matmul)(&task) };

@@ -8,6 +8,7 @@ pub(crate) mod layout;
 mod matmul;
 pub(crate) mod pack;
 pub(crate) mod screen;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use crate::memory::{HUGE_PAGE, Region};
 use layout::LANES;
 use std::ops::Range;
 
-/// A weight as a file stores it: row-major `[rows, cols]`.
+/// A weight `[rows, cols]` as a file stores it, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredMatrix<'a> {
     /// Its format.
@@ -30,6 +31,9 @@ pub struct StoredMatrix<'a> {
     pub shape: [usize; 2],
     /// Its rows.
     pub bytes: &'a [u8],
+    /// Rows of a head, where the two halves of each head's rows lie interleaved: the first row of the first half, the
+    /// first of the second, the second of the first, and so on.
+    pub head_rows: Option<usize>,
 }
 
 /// Panels of one matrix that start in one huge page of memory.
@@ -71,8 +75,8 @@ impl PackedMatrix {
     /// # Errors
     /// As [`pack`](Self::pack).
     pub fn pack_with(cpu: &Cpu, dtype: DType, shape: [usize; 2], bytes: &[u8]) -> Result<Self, BlockError> {
-        let mut packed =
-            Self::pack_all(cpu, &[StoredMatrix { dtype, shape, bytes }]).map_err(|(_, error)| error)?;
+        let mut packed = Self::pack_all(cpu, &[StoredMatrix { dtype, shape, bytes, head_rows: None }])
+            .map_err(|(_, error)| error)?;
         Ok(packed.pop().expect("one for one"))
     }
 
@@ -97,15 +101,11 @@ impl PackedMatrix {
             matrices.iter_mut().map(|matrix| Disjoint::new(matrix.region.bytes_mut())).collect();
         cpu.pool.run(tasks.len(), &|task| {
             for Part { matrix, panels, .. } in tasks[task] {
-                let (StoredMatrix { dtype, shape, bytes }, stride) = (&stored[*matrix], strides[*matrix]);
-                let row_bytes = bytes.len() / shape[0];
+                let (stored, stride) = (&stored[*matrix], strides[*matrix]);
                 for panel in panels.clone() {
                     // SAFETY: each panel is written by the one task that holds its number.
                     let place = unsafe { places[*matrix].part(panel * stride..(panel + 1) * stride) };
-                    let lanes = panel * LANES..((panel + 1) * LANES).min(shape[0]);
-                    let rows = &bytes[lanes.start * row_bytes..lanes.end * row_bytes];
-                    // SAFETY: a `KernelSet` can only be obtained after the CPU was found to have its instructions.
-                    unsafe { (cpu.kernels.packed.pack)(*dtype, rows, row_bytes, place) };
+                    stored.pack_panel(cpu, panel, place);
                 }
             }
         });
@@ -115,11 +115,8 @@ impl PackedMatrix {
 
     /// Room for the panels of a matrix, whose length is checked.
     fn zeroed(stored: &StoredMatrix<'_>) -> Result<Self, BlockError> {
+        stored.check()?;
         let (dtype, [rows, cols]) = (stored.dtype, stored.shape);
-        let (expected, found) = (dtype.matrix_bytes(rows, cols)?, stored.bytes.len());
-        if found != expected {
-            return Err(BlockError::ByteLength { dtype, expected, found });
-        }
         let panel_bytes = layout::panel_bytes(dtype, cols);
         let panels = rows.div_ceil(LANES);
         let len = panels.checked_mul(panel_bytes).ok_or(BlockError::TooLarge { rows, cols })?;
@@ -171,6 +168,12 @@ impl PackedMatrix {
         &self.region.bytes()[index * self.panel_bytes..][..self.panel_bytes]
     }
 
+    /// All panels.
+    pub(crate) fn all(&self) -> Panels<'_> {
+        let (dtype, rows, cols, panel_bytes) = (self.dtype, self.rows, self.cols, self.panel_bytes);
+        Panels { dtype, rows, cols, panel_bytes, first: 0, bytes: self.region.bytes() }
+    }
+
     /// The values of row `row` into `out`, of `cols` values.
     ///
     /// # Panics
@@ -179,6 +182,45 @@ impl PackedMatrix {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "length of the row");
         pack::unpack_lane(self.dtype, self.panel(row / LANES), row % LANES, out);
+    }
+}
+
+/// Some panels of a packed weight `[rows, cols]`, as the matmul kernels read them.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    panel_bytes: usize,
+    /// The number of the first panel in `bytes`.
+    first: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Panels<'a> {
+    /// Output features of the weight.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input features.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Format of the stored values.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Bytes of a panel, a multiple of 64.
+    pub fn panel_bytes(&self) -> usize {
+        self.panel_bytes
+    }
+
+    /// The bytes of panel `index` of the weight, aligned to 64.
+    pub fn panel(&self, index: usize) -> &'a [u8] {
+        &self.bytes[(index - self.first) * self.panel_bytes..][..self.panel_bytes]
     }
 }
 

@@ -23,7 +23,7 @@ impl Numbers {
 }
 
 /// Output and input features that are odd in every way each format allows.
-fn shapes(dtype: DType) -> Vec<[usize; 2]> {
+pub(super) fn shapes(dtype: DType) -> Vec<[usize; 2]> {
     let len = dtype.block_len();
     match len {
         1 => vec![[1, 1], [5, 7], [16, 32], [17, 33], [40, 100], [64, 256]],
@@ -33,7 +33,7 @@ fn shapes(dtype: DType) -> Vec<[usize; 2]> {
 }
 
 /// A weight with values around 0.05, as stored bytes.
-fn stored(dtype: DType, [rows, cols]: [usize; 2], numbers: &mut Numbers) -> Vec<u8> {
+pub(super) fn stored(dtype: DType, [rows, cols]: [usize; 2], numbers: &mut Numbers) -> Vec<u8> {
     let row_bytes = dtype.row_bytes(cols).unwrap();
     let mut bytes = vec![0; rows * row_bytes];
     for row in bytes.chunks_exact_mut(row_bytes) {
@@ -49,7 +49,7 @@ fn multiply(cpu: &Cpu, x: &[f32], w: &PackedMatrix) -> Vec<f32> {
     y
 }
 
-fn bits(v: &[f32]) -> Vec<u32> {
+pub(super) fn bits(v: &[f32]) -> Vec<u32> {
     v.iter().map(|v| v.to_bits()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The linear layer `y = x W^T + b`, `W [out, in]`: dense f32 in training, packed blocks or floats when serving.
 
-use shakti_kernels::{Buffer, MatMut, MatRef, PackedMatrix};
+use shakti_kernels::{Buffer, MatMut, MatRef};
 
 use super::Compute;
 use crate::params::{Parameters, Place};
@@ -27,14 +27,17 @@ pub(crate) fn forward_many<const COUNT: usize>(
     let (cpu, rows) = (compute.cpu, x.len() / in_features);
     let mut outputs = weights.map(|weight| cpu.buffers.take(rows * weight.out_features(in_features)));
     weights.iter().for_each(|weight| weight.observe(x));
-    if let Some(packed) = all_packed(weights) {
-        let mut outputs = outputs.iter_mut();
-        cpu.matmul_packed_many(&mut packed.map(|w| (&mut **outputs.next().expect("one a weight"), w)), x);
+    let mut places = outputs.iter_mut().map(|output| &mut **output);
+    let mut place = || places.next().expect("one a weight");
+    if let Some(packed) = all(weights.map(LinearWeight::packed)) {
+        cpu.matmul_packed_many(&mut packed.map(|w| (place(), w)), x);
+    } else if let Some(stored) = all(weights.map(LinearWeight::stored)) {
+        cpu.matmul_stored_many(&mut stored.map(|w| (place(), w)), x);
     } else {
-        for (weight, y) in weights.iter().zip(&mut outputs) {
+        for weight in weights {
             let (w, out) = (weight.dense(), weight.out_features(in_features));
             let (a, b) = (MatRef::new(x, rows, in_features), MatRef::new(w, out, in_features).t());
-            cpu.gemm(compute.precision, false, MatMut::new(y, rows, out), a, b);
+            cpu.gemm(compute.precision, false, MatMut::new(place(), rows, out), a, b);
         }
     }
     for (weight, y) in weights.iter().zip(&mut outputs) {
@@ -45,15 +48,10 @@ pub(crate) fn forward_many<const COUNT: usize>(
     outputs
 }
 
-/// The matrices, if they are packed; those of one model are all alike.
-fn all_packed<'a, const COUNT: usize>(
-    weights: [&LinearWeight<'a>; COUNT],
-) -> Option<[&'a PackedMatrix; COUNT]> {
-    let mut packed = [weights.first()?.packed()?; COUNT];
-    for (packed, weight) in packed.iter_mut().zip(weights) {
-        *packed = weight.packed()?;
-    }
-    Some(packed)
+/// The matrices, if all are there; those of one model are all alike.
+fn all<T, const COUNT: usize>(matrices: [Option<T>; COUNT]) -> Option<[T; COUNT]> {
+    let are_there = matrices.iter().all(Option::is_some);
+    are_there.then(|| matrices.map(|matrix| matrix.expect("all are there")))
 }
 
 /// `dx [N, in] (+)= dy [N, out] W`.

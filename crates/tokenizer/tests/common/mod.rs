@@ -110,8 +110,8 @@ impl GgufLookup for Metadata<'_> {
         self.0.get(key)?.as_str()
     }
 
-    fn strings(&self, key: &str) -> Option<Vec<&str>> {
-        self.0.get(key)?.as_array()?.strings().ok()?.collect::<Result<_, _>>().ok()
+    fn for_each_string<'a>(&'a self, key: &str, each: &mut dyn FnMut(&'a str)) -> Option<()> {
+        self.0.get(key)?.as_array()?.strings().ok()?.try_for_each(|text| text.map(&mut *each)).ok()
     }
 
     fn floats(&self, key: &str) -> Option<Vec<f32>> {

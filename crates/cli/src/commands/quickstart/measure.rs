@@ -76,7 +76,7 @@ impl<'a> Measured<'a> {
         let mut texts = Vec::new();
         let mut left = TEXT_IDS;
         for text in &held_out.texts {
-            let ids: Vec<u32> = model.encode_text(text).into_iter().take(left).collect();
+            let ids: Vec<u32> = model.encode_text(text)?.into_iter().take(left).collect();
             left -= ids.len();
             texts.push(Ids { ids, scored_from: 1 });
         }
@@ -100,8 +100,8 @@ impl<'a> Measured<'a> {
     }
 
     fn measure_bigram(&mut self, model: &Model) -> Result<(), Failure> {
-        let mut training: Vec<Vec<u32>> =
-            self.held_out.train_texts.iter().map(|text| model.encode_text(text)).collect();
+        let texts = self.held_out.train_texts.iter().map(|text| model.encode_text(text));
+        let mut training = texts.collect::<Result<Vec<Vec<u32>>, _>>()?;
         for question in &self.held_out.train_questions {
             training.push(rendered(model, question)?.ids);
         }
@@ -190,7 +190,7 @@ fn greedy() -> GenerateOptions {
 
 /// A question with its answer, rendered as in training; only the answer counts.
 fn rendered(model: &Model, question: &Question) -> Result<Ids, Failure> {
-    let tokenizer = model.tokenizer();
+    let tokenizer = model.tokenizer()?;
     let template =
         tokenizer.chat_template().ok_or_else(|| Failure::internal("the model has no chat template"))?;
     let template = ChatTemplate::new(template)?;
