@@ -33,6 +33,14 @@ pub enum ErrorKind {
         /// Endings of the container that the name asks for.
         found: &'static str,
     },
+    /// The file name says nothing that is read as a test set.
+    #[error(
+        "unknown kind of test set: expected a name that ends in .jsonl, .ndjson, .json, .csv, .tsv or .txt, each also with .gz or .zst"
+    )]
+    UnknownTestSet,
+    /// A table does not have the form of one.
+    #[error("invalid table: {0}")]
+    Table(String),
     /// The name promises a compression that the bytes do not have.
     #[error("expected {expected} data because of the file's name, found other bytes")]
     Compression {

@@ -129,6 +129,7 @@ impl Shingles {
 }
 
 /// A bit for every hash modulo the number of bits: most hashes that are looked up end here, without a search.
+#[derive(Debug)]
 pub(crate) struct Filter(Vec<u64>);
 
 impl Filter {

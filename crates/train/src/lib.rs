@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoints;
+mod contamination;
 mod error;
 mod log;
 mod observer;
@@ -24,6 +25,7 @@ mod timing;
 mod trainer;
 
 pub use checkpoints::{Checkpoints, TrainingState};
+pub use contamination::{CONTAMINATION_FILE, Contamination};
 pub use error::TrainError;
 pub use log::{LOG_FILE, Log, LogLine};
 pub use observer::{Event, Observer};

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use shakti_data::{CorpusReport, TokenizeReport};
 
+use crate::contamination::Contamination;
+
 use crate::log::LogLine;
 
 /// Receives what happens in a run.
@@ -18,6 +20,8 @@ pub trait Observer {
 pub enum Event<'a> {
     /// The files were read, duplicates dropped, documents split.
     Scanned(&'a CorpusReport),
+    /// Overlap of the training records with test sets and held-out records was measured.
+    Contamination(&'a Contamination),
     /// A tokenizer was trained.
     TokenizerTrained {
         /// Number of ids.

@@ -13,6 +13,7 @@ use shakti_kernels::blocks::DType;
 use shakti_model::{Layout, ModelConfig, Parameters, preset};
 
 use crate::TrainError;
+use crate::contamination::Contamination;
 use crate::observer::{Event, Observer};
 use crate::optimizer::OptimizerSettings;
 use crate::recipe::{DataSection, Recipe, Stage};
@@ -29,6 +30,8 @@ pub(crate) struct Prepared<'a> {
     pub files: FolderContents,
     /// Whether the tokenizer is the run's own.
     pub trained_tokenizer: bool,
+    /// What the training records share with test sets and held-out records.
+    pub contamination: Contamination,
 }
 
 impl Prepared<'_> {
@@ -53,8 +56,10 @@ pub(crate) fn prepare<'a>(
     observer: &mut dyn Observer,
 ) -> Result<Prepared<'a>, TrainError> {
     let start = recipe.model.from.as_ref().map(HfFolder::open).transpose()?;
-    let corpus = scan(&recipe.data)?;
+    let mut corpus = scan(&recipe.data)?;
     observer.event(&Event::Scanned(corpus.report()));
+    let contamination = Contamination::remove(&mut corpus, &recipe.data)?;
+    observer.event(&Event::Contamination(&contamination));
     let trained_tokenizer = recipe.tokenizer.train.is_some();
     let named = tokenizer.or(recipe.tokenizer.path.as_deref()).or(recipe.model.from.as_deref());
     let text = match (&recipe.tokenizer.train, named) {
@@ -80,7 +85,8 @@ pub(crate) fn prepare<'a>(
     observer.event(&event);
     let trainer = Trainer::new(cpu, config, params, trainer_settings(recipe, cpu))?;
     let Data { loader, validation } = data;
-    Ok(Prepared { trainer, loader, validation, files: text.files().clone(), trained_tokenizer })
+    let files = text.files().clone();
+    Ok(Prepared { trainer, loader, validation, files, trained_tokenizer, contamination })
 }
 
 fn trainer_settings(recipe: &Recipe, cpu: &Cpu) -> TrainerSettings {

@@ -90,6 +90,9 @@ pub struct DataSection {
     /// Files that take part in duplicate removal and splits only, so that no stage trains on what another holds out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub split_with: Vec<PathBuf>,
+    /// Test sets: training records that hold a part of one are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decontaminate: Vec<PathBuf>,
     /// What is trained on.
     pub sources: Vec<DataSource>,
 }

@@ -81,6 +81,7 @@ fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> 
             folder.write_folder(TOKENIZER_FOLDER, |path| Ok(prepared.files.write(path)?))?;
         }
     }
+    prepared.contamination.write(folder.path())?;
     folder.write_recipe(&recipe)?;
     let mut session = Session::new(folder, recipe, prepared, cpu)?;
     if let Start::Resume { allow_other_kernels } = start {

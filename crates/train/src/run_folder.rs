@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! recipe.toml        the resolved recipe, written before step 1
+//! contamination.json what the training records share with test sets and held-out records
 //! tokenizer/         the tokenizer, if the run trained one
 //! log.jsonl          one line a step
 //! checkpoint-<step>/ Hugging Face folder and training state
@@ -15,6 +16,7 @@ use shakti_checkpoint::Overwrite;
 
 use crate::TrainError;
 use crate::checkpoints::{Checkpoints, sync_folder};
+use crate::contamination::CONTAMINATION_FILE;
 use crate::log::LOG_FILE;
 use crate::recipe::{PrecisionChoice, Recipe};
 
@@ -191,7 +193,7 @@ impl RunFolder {
         for step in checkpoints.steps()? {
             remove(&checkpoints.path(step))?;
         }
-        for name in [MODEL_FOLDER, TOKENIZER_FOLDER, LOG_FILE, RECIPE_FILE] {
+        for name in [MODEL_FOLDER, TOKENIZER_FOLDER, LOG_FILE, CONTAMINATION_FILE, RECIPE_FILE] {
             remove(&self.path.join(name))?;
         }
         Ok(())

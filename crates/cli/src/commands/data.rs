@@ -1,8 +1,11 @@
 //! `shakti data`: what is in training files, and what should not be.
 
+mod canary;
+mod decontaminate;
 mod dedup;
 mod files;
 mod inspect;
+mod pii;
 
 use clap::{Args, Subcommand};
 
@@ -20,6 +23,9 @@ pub struct DataArgs {
 enum DataCommand {
     Inspect(inspect::InspectArgs),
     Dedup(dedup::DedupArgs),
+    Decontaminate(decontaminate::DecontaminateArgs),
+    Pii(pii::PiiArgs),
+    Canary(canary::CanaryArgs),
 }
 
 /// Runs the command.
@@ -27,5 +33,8 @@ pub fn run(args: &DataArgs, settings: &Settings) -> Result<(), Failure> {
     match &args.command {
         DataCommand::Inspect(args) => inspect::run(args, settings),
         DataCommand::Dedup(args) => dedup::run(args, settings),
+        DataCommand::Decontaminate(args) => decontaminate::run(args, settings),
+        DataCommand::Pii(args) => pii::run(args, settings),
+        DataCommand::Canary(args) => canary::run(args, settings),
     }
 }

@@ -39,10 +39,10 @@ fn every_command_passes_without_network_interfaces() {
     let (model, text) = (model(), fixture().join("text.txt"));
     let out = |name: &str| fixture().join("offline").join(name);
     let (vocabulary, quantized, exported) = (out("vocabulary"), out("quantized.gguf"), out("exported"));
-    let cleaned = out("cleaned.txt");
+    let (cleaned, planted, list) = (out("cleaned.txt"), out("planted.txt"), out("canaries.json"));
     let recipe = recipe();
     let (model, text) = (arg(&model), arg(&text));
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 16] = [
         &["train", "pretrain", arg(&recipe)],
         &["quantize", model, arg(&quantized), "--type", "q4_0"],
         &["export", model, arg(&exported), "--to", "hf"],
@@ -56,6 +56,9 @@ fn every_command_passes_without_network_interfaces() {
         &["tokenizer", "decode", "-m", model, "20"],
         &["data", "inspect", text],
         &["data", "dedup", text, "-o", arg(&cleaned)],
+        &["data", "decontaminate", text, "--against", text],
+        &["data", "pii", text],
+        &["data", "canary", text, "-o", arg(&planted), "--list", arg(&list), "--count", "1", "--seed", "1"],
     ];
     for args in commands {
         let Some(run) = offline(args) else {

@@ -9,7 +9,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn every_commands_help_has_an_example() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 19] = [
         &["quickstart"],
         &["train", "pretrain"],
         &["train", "sft"],
@@ -26,6 +26,9 @@ fn every_commands_help_has_an_example() {
         &["tokenizer", "decode"],
         &["data", "inspect"],
         &["data", "dedup"],
+        &["data", "decontaminate"],
+        &["data", "pii"],
+        &["data", "canary"],
     ];
     for command in commands {
         let help = shakti(&[command, &["--help"]].concat()).ok();

@@ -14,7 +14,7 @@ use super::pass::{Input, Item, Watch, pass};
 use super::{FileCount, Place};
 use crate::error::{DataError, ErrorKind};
 use crate::grams::Shingles;
-use crate::input::SourceRecord;
+use crate::input::{RecordReader, SourceRecord};
 use crate::record::Record;
 use std::collections::HashMap;
 
@@ -116,22 +116,22 @@ pub fn dedup(
         comparisons: 0,
         fates: Vec::with_capacity(scanned.records.len()),
     };
-    let work = |item: &Item| -> Option<(u64, Option<Vec<u64>>)> {
+    let work = |item: &Item<SourceRecord>| -> Option<(u64, Option<Vec<u64>>)> {
         let is_candidate = *candidates.get(item.index)?;
-        let record = &item.source.record;
+        let record = &item.record.record;
         Some((record.content_hash() as u64, is_candidate.then(|| set(record, settings.shingles))))
     };
     let doing = "deciding on duplicates";
     let mut keep = keep;
-    pass(input, doing, watch, work, |item, worked| {
+    pass::<RecordReader, _>(input, doing, watch, work, |item, worked| {
         let changed =
-            || DataError::at_line(ErrorKind::Changed, &item.source.record.file, item.source.record.line);
+            || DataError::at_line(ErrorKind::Changed, &item.record.record.file, item.record.record.line);
         let (content, set) = worked.ok_or_else(changed)?;
         let scanned_record = &scanned.records[item.index];
         if content != scanned_record.content {
             return Err(changed());
         }
-        if decisions.stays(item.index, &scanned, set) { keep(item.file, &item.source) } else { Ok(()) }
+        if decisions.stays(item.index, &scanned, set) { keep(item.file, &item.record) } else { Ok(()) }
     })?;
     if decisions.fates.len() != scanned.records.len() {
         return Err(DataError::in_file(ErrorKind::Changed, input.paths.last().expect("records were read")));
@@ -205,8 +205,8 @@ impl Scanned {
         let minhash = MinHash::new(bands, settings.seed);
         let mut scanned = Self { records: Vec::new(), bands: bands.bands, keys: Vec::new() };
         let mut contents: HashMap<u128, u32> = HashMap::new();
-        let work = |item: &Item| {
-            let record = &item.source.record;
+        let work = |item: &Item<SourceRecord>| {
+            let record = &item.record.record;
             let set = match settings.threshold {
                 Some(_) => set(record, settings.shingles),
                 None => Vec::new(),
@@ -214,7 +214,7 @@ impl Scanned {
             let keys = if set.is_empty() { Vec::new() } else { minhash.keys(&set) };
             (record.content_hash(), record.is_blank(), keys)
         };
-        pass(input, "reading", watch, work, |item, (content, blank, keys)| {
+        pass::<RecordReader, _>(input, "reading", watch, work, |item, (content, blank, keys)| {
             let index = item.index as u32;
             let earlier = *contents.entry(content).or_insert(index);
             let first = if blank {
@@ -227,7 +227,7 @@ impl Scanned {
                 scanned.keys.extend(&keys);
                 First::Keys((scanned.keys.len() / scanned.bands - 1) as u32)
             };
-            let line = item.source.record.line;
+            let line = item.record.record.line;
             scanned.records.push(Seen { file: item.file as u32, line, content: content as u64, first });
             Ok(())
         })?;

@@ -4,18 +4,30 @@
 //! Each function streams the files ([`Input`]), hands on every record that stays, unchanged, to the caller, and returns a
 //! report that names places and counts and never quotes a text.
 
+mod canary;
+mod contamination;
+mod decontaminate;
 mod dedup;
 mod minhash;
 mod pass;
+mod pii;
+mod test_set;
 
 use std::path::{Path, PathBuf};
 
+pub use canary::{Alphabet, Canary, CanaryList, CanarySettings, SecretSpace, plant};
+pub(crate) use contamination::Findings;
+pub use contamination::{
+    COMMON_RECORDS, ContaminatedRecord, ContaminationReport, HitItem, SHORT_WORDS, TestSetReport, TestSets,
+};
+pub use decontaminate::{ContaminationCount, DecontaminateReport, decontaminate};
 pub use dedup::{Cluster, DedupCount, DedupReport, DedupSettings, Duplicate, dedup};
 pub use minhash::Bands;
 pub use pass::{Input, Progress, Watch};
+pub use pii::{Finding, PiiCount, PiiDetector, PiiKind, PiiPlace, PiiReport, pii, redact};
 
 /// A record in a file.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Place {
     /// The file.
     pub file: PathBuf,

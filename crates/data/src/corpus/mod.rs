@@ -10,6 +10,7 @@
 //! 4. If a split with a share got no group, the training group with the smallest draw goes to it, as long
 //!    as training keeps one. Only tiny collections are touched by this.
 
+mod contaminated;
 mod overlap;
 mod report;
 mod scan;
@@ -18,6 +19,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+use crate::cleaning::{ContaminationReport, TestSets};
 use crate::error::{DataError, ErrorKind};
 use crate::input::{ReaderSettings, RecordReader};
 use crate::record::Record;
@@ -159,6 +161,19 @@ impl Corpus {
         KeptRecords { corpus: self, only: None, files: 0..self.files.len(), reader: None }
     }
 
+    /// Drops the training records that contain items of test sets ([`crate::cleaning::TestSets`]), those of which more than
+    /// `common_records` records hold every gram excepted. Held-out records stay: nothing learns from them.
+    ///
+    /// # Errors
+    /// A file that changed since the scan or cannot be read any more.
+    pub fn decontaminate(
+        &mut self,
+        sets: &TestSets,
+        common_records: usize,
+    ) -> Result<ContaminationReport, DataError> {
+        contaminated::drop_contaminated(self, sets, common_records)
+    }
+
     /// Measures what held-out splits share with training, as word 13-grams.
     ///
     /// # Errors
@@ -175,8 +190,16 @@ impl Iterator for Records<'_> {
     type Item = Result<Record, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|item| item.map(|(record, _)| record))
+        self.0.next().map(|item| item.map(|kept| kept.record))
     }
+}
+
+/// A record that was kept.
+struct Kept {
+    record: Record,
+    split: Split,
+    /// Its file, and its entry there.
+    entry: (usize, usize),
 }
 
 /// Iterator over kept records with their split.
@@ -189,7 +212,7 @@ struct KeptRecords<'a> {
 }
 
 impl KeptRecords<'_> {
-    fn read(&mut self) -> Result<Option<(Record, Split)>, DataError> {
+    fn read(&mut self) -> Result<Option<Kept>, DataError> {
         let only = self.only;
         let wanted = |entry: &Entry| entry.split.filter(|&split| only.is_none_or(|only| only == split));
         loop {
@@ -205,6 +228,7 @@ impl KeptRecords<'_> {
             let scanned = &self.corpus.files[*file];
             let record = reader.next().transpose()?;
             let entry = scanned.entries.get(*index);
+            let place = (*file, *index);
             *index += 1;
             match (record, entry) {
                 (None, None) => self.reader = None,
@@ -213,7 +237,7 @@ impl KeptRecords<'_> {
                     if record.content_hash() as u64 != entry.content {
                         return Err(DataError::at_line(ErrorKind::Changed, &scanned.path, record.line));
                     }
-                    return Ok(Some((record, split)));
+                    return Ok(Some(Kept { record, split, entry: place }));
                 }
                 _ => return Err(DataError::in_file(ErrorKind::Changed, &scanned.path)),
             }
@@ -222,7 +246,7 @@ impl KeptRecords<'_> {
 }
 
 impl Iterator for KeptRecords<'_> {
-    type Item = Result<(Record, Split), DataError>;
+    type Item = Result<Kept, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.read().transpose();

@@ -4,7 +4,7 @@
 //! compared as 64-bit hashes. Memory: 16 bytes a held-out gram in each comparison; the
 //! other split is streamed.
 
-use super::{Corpus, Split};
+use super::{Corpus, Kept, Split};
 use crate::error::DataError;
 use crate::grams::{self, Filter, GRAM_WORDS};
 use crate::record::Record;
@@ -25,7 +25,7 @@ pub struct Example {
 }
 
 /// Overlap of a held-out split with another split.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PairOverlap {
     /// The held-out split.
     pub held_out: Split,
@@ -42,6 +42,7 @@ pub struct PairOverlap {
     /// Those that the other split holds.
     pub grams_shared: usize,
     /// Where to look, without text.
+    #[serde(skip)]
     pub examples: Vec<Example>,
 }
 
@@ -69,7 +70,7 @@ impl fmt::Display for PairOverlap {
 }
 
 /// Overlap of every pair of splits: validation and test against training, test against validation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct OverlapReport {
     /// Words in a gram.
     pub words: usize,
@@ -108,13 +109,13 @@ pub(super) fn measure(corpus: &Corpus) -> Result<OverlapReport, DataError> {
     let pairs = [(Validation, Train), (Test, Train), (Test, Validation)];
     let mut comparisons = pairs.map(|(held_out, against)| Comparison::new(held_out, against));
     for record in corpus.kept_records() {
-        let (record, split) = record?;
+        let Kept { record, split, .. } = record?;
         comparisons.iter_mut().filter(|one| one.held_out == split).for_each(|one| one.hold_out(&record));
     }
     comparisons.iter_mut().for_each(Comparison::sort);
     let mut hashes = Vec::new();
     for record in corpus.kept_records() {
-        let (record, split) = record?;
+        let Kept { record, split, .. } = record?;
         hashes.clear();
         for_each_gram(&record, |hash| hashes.push(hash));
         let asked = comparisons.iter_mut().filter(|one| one.against == split);

@@ -16,6 +16,8 @@ pub struct FileReport {
     pub duplicates: usize,
     /// Records dropped because they hold white space only.
     pub blank: usize,
+    /// Training records dropped because they hold a part of a test set.
+    pub contaminated: usize,
 }
 
 /// One split.

@@ -29,8 +29,14 @@ pub(super) fn scan(paths: &[&Path], settings: &CorpusSettings) -> Result<Corpus,
     let mut files = Vec::new();
     for &path in paths {
         let mut reader = RecordReader::open(path, &settings.reader)?;
-        let mut file =
-            FileReport { path: path.into(), format: reader.format(), records: 0, duplicates: 0, blank: 0 };
+        let mut file = FileReport {
+            path: path.into(),
+            format: reader.format(),
+            records: 0,
+            duplicates: 0,
+            blank: 0,
+            contaminated: 0,
+        };
         let mut entries = Vec::new();
         scan.characters.push(Vec::new());
         for record in &mut reader {

@@ -111,17 +111,21 @@ fn object(lines: &mut Lines) -> Result<(u64, String), Located> {
 
 /// Parses one object.
 pub(super) fn parse_object(text: &str) -> Result<Map<String, Value>, ErrorKind> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(ErrorKind::Field {
+    match parse_value(text)? {
+        Value::Object(object) => Ok(object),
+        other => Err(ErrorKind::Field {
             field: "(the record)".into(),
             expected: "an object".into(),
             found: super::layout::type_name(&other).into(),
         }),
-        Err(error) => {
-            let whole = error.to_string();
-            let problem = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
-            Err(ErrorKind::Json { column: error.column(), problem })
-        }
     }
+}
+
+/// Parses one JSON value; the error names the column in the text.
+pub(crate) fn parse_value(text: &str) -> Result<Value, ErrorKind> {
+    serde_json::from_str(text).map_err(|error| {
+        let whole = error.to_string();
+        let problem = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
+        ErrorKind::Json { column: error.column(), problem }
+    })
 }

@@ -10,6 +10,7 @@ mod layout;
 mod lines;
 mod open;
 mod raw;
+mod strings;
 mod text;
 
 #[cfg(test)]
@@ -20,9 +21,12 @@ use crate::record::{Record, RecordKind};
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use json::parse_value;
 pub use layout::Layout;
 pub use open::{Compression, kind_of};
+pub(crate) use open::{endings, open};
 pub use raw::{RawReader, RawRecord};
+pub(crate) use strings::rewrite_strings;
 
 /// How the documents of a `.txt` file are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

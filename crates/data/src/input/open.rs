@@ -44,7 +44,7 @@ impl Compression {
     }
 
     /// What an I/O error while reading through this compression means.
-    pub(super) fn error(self, error: io::Error) -> ErrorKind {
+    pub(crate) fn error(self, error: io::Error) -> ErrorKind {
         if self == Self::None || error.raw_os_error().is_some() {
             ErrorKind::Io(error)
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -61,11 +61,8 @@ impl std::fmt::Display for Compression {
     }
 }
 
-/// Decides from the name what a file is.
-///
-/// # Errors
-/// An ending that says nothing to this crate.
-pub fn kind_of(path: &Path) -> Result<(Compression, Container), ErrorKind> {
+/// The compression that a name's ending means, and the ending before it, in lower case without the dot.
+pub(crate) fn endings(path: &Path) -> (Compression, String) {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let (stem, compression) = if let Some(stem) = name.strip_suffix(".gz") {
         (stem, Compression::Gzip)
@@ -74,10 +71,19 @@ pub fn kind_of(path: &Path) -> Result<(Compression, Container), ErrorKind> {
     } else {
         (name.as_str(), Compression::None)
     };
-    let container = match stem.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("txt") => Container::Text,
-        Some("jsonl" | "ndjson") => Container::JsonLines,
-        Some("json") => Container::Json,
+    (compression, stem.rsplit_once('.').map(|(_, ending)| ending.to_owned()).unwrap_or_default())
+}
+
+/// Decides from the name what a file is.
+///
+/// # Errors
+/// An ending that says nothing to this crate.
+pub fn kind_of(path: &Path) -> Result<(Compression, Container), ErrorKind> {
+    let (compression, ending) = endings(path);
+    let container = match ending.as_str() {
+        "txt" => Container::Text,
+        "jsonl" | "ndjson" => Container::JsonLines,
+        "json" => Container::Json,
         _ => return Err(ErrorKind::UnknownFormat),
     };
     Ok((compression, container))

@@ -51,6 +51,14 @@ impl RawReader {
         })
     }
 
+    /// The same with the lines of a text file as its records.
+    ///
+    /// # Errors
+    /// As [`RawReader::open`].
+    pub(crate) fn open_lines(path: &Path, settings: &ReaderSettings) -> Result<Self, DataError> {
+        Ok(Self { container: Container::JsonLines, ..Self::open(path, settings)? })
+    }
+
     /// What is around the records.
     pub fn compression(&self) -> Compression {
         self.compression

@@ -176,6 +176,7 @@ fn keys(prefix: &str, table: &toml::Table, found: &mut Vec<String>) {
 #[test]
 fn every_key_stands_in_the_documentation() {
     let overrides = ["train.micro_batch_tokens=64", "data.split_with=['x']", "data.document_fields=['x']"];
+    let overrides = [&overrides[..], &["data.decontaminate=['x']"]].concat();
     let recipe = parse(MINIMAL, &overrides).expect("a recipe").with_steps(5);
     let mut found = Vec::new();
     keys("", &toml::Table::try_from(&recipe).expect("a table"), &mut found);

@@ -83,12 +83,17 @@ impl FileArgs {
             inputs,
             outputs,
             report: self.report.clone(),
-            overwrite: if self.force { Overwrite::Replace } else { Overwrite::Refuse },
+            overwrite: self.overwrite(),
             reader: ReaderSettings::default(),
             threads: settings.threads[0],
             output: settings.output,
             listener: Listener::new(),
         })
+    }
+
+    /// What happens to files that are there.
+    pub fn overwrite(&self) -> Overwrite {
+        if self.force { Overwrite::Replace } else { Overwrite::Refuse }
     }
 
     fn outputs(&self, inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use shakti_train::{Event, LogLine, Observer};
+use shakti_train::{Contamination, Event, LogLine, Observer};
 
 use crate::output::Output;
 
@@ -47,6 +47,23 @@ impl Progress {
         }
     }
 
+    fn contamination(&self, found: &Contamination) {
+        if let Some(found) = &found.test_sets {
+            let hit: usize = found.test_sets.iter().map(|set| set.hit).sum();
+            self.note(&format!(
+                "test sets: {} of {} training records hold a part of {hit} items and are left out",
+                found.contaminated.len(),
+                found.records
+            ));
+        }
+        found
+            .held_out
+            .pairs
+            .iter()
+            .filter(|pair| pair.records > 0)
+            .for_each(|pair| self.note(&pair.to_string()));
+    }
+
     fn step(&mut self, line: &LogLine, steps: u64, seconds_left: f64) {
         let text = step_text(line, seconds_left);
         if let Some(loss) = line.validation_loss {
@@ -78,6 +95,7 @@ impl Observer for Progress {
                 report.splits[1].records,
                 report.splits[2].records
             )),
+            Event::Contamination(found) => self.contamination(found),
             Event::TokenizerTrained { vocab_size } => {
                 self.note(&format!("tokenizer: trained, {vocab_size} ids"))
             }
