@@ -51,45 +51,29 @@ fn for_each_character(text: &str, mut f: impl FnMut(u64)) {
     }
 }
 
-/// A rolling hash over the last `size` elements: mix(sum of element_i * BASE^(size - 1 - i)), kept up by adding the
-/// newest and taking the oldest away.
-pub(crate) struct Rolling {
-    last: Vec<u64>,
-    sum: u64,
-    leaving: u64,
-    count: usize,
+/// The hashes of the words of a text.
+pub(crate) fn words(text: &str) -> Vec<u64> {
+    let mut words = Vec::with_capacity(text.len() / 5);
+    for_each_word(text, |word| words.push(word));
+    words
 }
 
-impl Rolling {
-    /// A window of `size` elements, at least one.
-    pub(crate) fn new(size: usize) -> Self {
-        Self { last: vec![0; size], sum: 0, leaving: BASE.wrapping_pow(size as u32), count: 0 }
-    }
-
-    /// Adds an element; the hash of the window once it is full.
-    pub(crate) fn push(&mut self, element: u64) -> Option<u64> {
-        let size = self.last.len();
-        let oldest = std::mem::replace(&mut self.last[self.count % size], element);
-        self.sum = self.sum.wrapping_mul(BASE).wrapping_add(element);
-        self.sum = self.sum.wrapping_sub(oldest.wrapping_mul(self.leaving));
-        self.count += 1;
-        (self.count >= size).then(|| mix(self.sum))
-    }
-
-    /// The hash of what is there while the window is not full; `None` if nothing is, or if it is full.
-    pub(crate) fn partial(&self) -> Option<u64> {
-        (1..self.last.len()).contains(&self.count).then(|| mix(self.sum ^ mix(self.count as u64)))
+/// Calls `f` with the hash of every run of `size` elements: mix(sum of element_i * BASE^(size - 1 - i)), kept up by adding
+/// the newest and taking the oldest away.
+pub(crate) fn for_each_run(elements: &[u64], size: usize, mut f: impl FnMut(u64)) {
+    let Some((first, rest)) = elements.split_at_checked(size) else { return };
+    let leaving = BASE.wrapping_pow(size as u32);
+    let mut sum = first.iter().fold(0u64, |sum, &element| sum.wrapping_mul(BASE).wrapping_add(element));
+    f(mix(sum));
+    for (&newest, &oldest) in rest.iter().zip(elements) {
+        sum = sum.wrapping_mul(BASE).wrapping_add(newest).wrapping_sub(oldest.wrapping_mul(leaving));
+        f(mix(sum));
     }
 }
 
 /// Calls `f` with the hash of every gram of `size` words of a text.
-pub(crate) fn for_each_gram(text: &str, size: usize, mut f: impl FnMut(u64)) {
-    let mut rolling = Rolling::new(size);
-    for_each_word(text, |word| {
-        if let Some(hash) = rolling.push(word) {
-            f(hash);
-        }
-    });
+pub(crate) fn for_each_gram(text: &str, size: usize, f: impl FnMut(u64)) {
+    for_each_run(&words(text), size, f);
 }
 
 /// What a shingle is: the elements of the sets whose similarity decides on near duplicates.
@@ -112,18 +96,21 @@ impl Shingles {
 
     /// Calls `f` with the hash of every shingle of a text; a shorter text that is not empty is one shingle.
     pub(crate) fn for_each(self, text: &str, mut f: impl FnMut(u64)) {
-        let mut rolling = Rolling::new(self.size());
-        let mut push = |element| {
-            if let Some(hash) = rolling.push(element) {
-                f(hash);
+        let elements = match self {
+            Self::Words(_) => words(text),
+            Self::Characters(_) => {
+                let mut characters = Vec::with_capacity(text.len());
+                for_each_character(text, |character| characters.push(character));
+                characters
             }
         };
-        match self {
-            Self::Words(_) => for_each_word(text, &mut push),
-            Self::Characters(_) => for_each_character(text, &mut push),
-        }
-        if let Some(hash) = rolling.partial() {
-            f(hash);
+        match elements.len() {
+            0 => {}
+            // The length makes it differ from a run of other shingles.
+            short if short < self.size() => {
+                for_each_run(&elements, short, |hash| f(mix(hash ^ short as u64)))
+            }
+            _ => for_each_run(&elements, self.size(), f),
         }
     }
 }
@@ -158,12 +145,6 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn words(text: &str) -> Vec<u64> {
-        let mut words = Vec::new();
-        for_each_word(text, |word| words.push(word));
-        words
-    }
 
     fn shingles(kind: Shingles, text: &str) -> Vec<u64> {
         let mut all = Vec::new();

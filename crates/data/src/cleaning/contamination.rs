@@ -68,8 +68,9 @@ impl TestSets {
             for_each_item(path, settings, |item| {
                 let mut hashes = Vec::new();
                 for text in &item.texts {
-                    let size = gram_size(text);
-                    grams::for_each_gram(text, size, |hash| hashes.push(hash));
+                    let words = grams::words(text);
+                    let size = gram_size(words.len());
+                    grams::for_each_run(&words, size, |hash| hashes.push(hash));
                     has_size[size] = true;
                 }
                 hashes.sort_unstable();
@@ -93,8 +94,9 @@ impl TestSets {
     pub(crate) fn hits(&self, record: &Record) -> Vec<u32> {
         let mut hits = Vec::new();
         for text in record.texts() {
+            let words = grams::words(text);
             for &size in &self.sizes {
-                grams::for_each_gram(text, size, |hash| {
+                grams::for_each_run(&words, size, |hash| {
                     if self.filter.may_hold(hash) {
                         hits.extend(self.find(hash));
                     }
@@ -122,10 +124,8 @@ impl TestSets {
     }
 }
 
-/// Words of the grams of a text: 13, or all of them if they are fewer. Below 8 no gram of that length is found.
-fn gram_size(text: &str) -> usize {
-    let mut words = 0;
-    grams::for_each_word(text, |_| words += 1);
+/// Words of the grams of a text of so many words: 13, or all of them if they are fewer. Below 8, 13 find none.
+fn gram_size(words: usize) -> usize {
     if words < SHORT_WORDS { GRAM_WORDS } else { words.min(GRAM_WORDS) }
 }
 
