@@ -22,7 +22,7 @@ pub struct Cli {
 /// Flags that every command takes.
 #[derive(Debug, Args)]
 pub struct GlobalArgs {
-    /// Threads to compute with [default: as many as the system offers]
+    /// Threads to compute with, at most as many as the system offers cores [default: as many]
     #[arg(long, global = true, value_name = "N", value_delimiter = ',')]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Vec<u16>,

@@ -33,7 +33,7 @@ impl Settings {
         };
         let mut threads: Vec<usize> = args.threads.iter().copied().map(usize::from).collect();
         if threads.is_empty() {
-            threads.push(std::thread::available_parallelism().map_or(1, usize::from));
+            threads.push(shakti_kernels::offered_threads());
         }
         if threads.len() > 1 && !several_threads {
             return Err(Failure::bad_input(format!(
@@ -46,7 +46,7 @@ impl Settings {
 
     /// Kernels and threads to compute with.
     pub fn cpu(&self) -> Arc<Cpu> {
-        Arc::new(Cpu::new(self.kernels, self.threads[0]))
+        Arc::new(Cpu::offered(self.kernels, self.threads[0]))
     }
 
     /// Opens a model with these kernels and threads.

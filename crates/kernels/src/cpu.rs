@@ -5,6 +5,12 @@ use crate::error::Error;
 use crate::kernel_set::KernelSet;
 use crate::pool::ThreadPool;
 
+/// As many threads as the system offers this process cores: fewer than the machine has where the process may run on
+/// some of them only, or where a container limits its CPU time (cgroups; a part of a core does not count).
+pub fn offered_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// A kernel set with a thread pool; every operation is a method.
 ///
 /// For one kernel set every operation gives the same bits for any number of threads.
@@ -27,13 +33,18 @@ impl Cpu {
         Self { kernels, pool: ThreadPool::new(threads), buffers: Buffers::default() }
     }
 
-    /// The best kernel set of this CPU (or the one `SHAKTI_KERNELS` names), on `threads` threads or as many as the
-    /// system offers.
+    /// A handle that uses `kernels` on `threads` threads, but on no more than [`offered_threads`]: threads beyond would take
+    /// the cores from those in the middle of a task, for which all others then wait.
+    pub fn offered(kernels: &'static KernelSet, threads: usize) -> Self {
+        Self::new(kernels, threads.min(offered_threads()))
+    }
+
+    /// The best kernel set of this CPU (or the one `SHAKTI_KERNELS` names), on [`offered`](Self::offered) threads: `threads`
+    /// of them, or all.
     ///
     /// # Errors
     /// If `SHAKTI_KERNELS` names a set that does not exist or that this CPU cannot run.
     pub fn detect(threads: Option<usize>) -> Result<Self, Error> {
-        let offered = || std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self::new(KernelSet::best()?, threads.unwrap_or_else(offered)))
+        Ok(Self::offered(KernelSet::best()?, threads.unwrap_or(usize::MAX)))
     }
 }

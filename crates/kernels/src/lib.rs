@@ -27,7 +27,7 @@ mod x86_64;
 
 pub use aligned::Aligned;
 pub use buffers::{Buffer, Buffers};
-pub use cpu::Cpu;
+pub use cpu::{Cpu, offered_threads};
 pub use error::Error;
 pub use kernel_set::{KERNELS_VARIABLE, KernelSet};
 pub use matrix::{MatMut, MatRef, Precision};

@@ -20,7 +20,7 @@ impl Machine {
         let os = format!("{} {} {}", std::env::consts::OS, std::env::consts::ARCH, release.trim());
         Self {
             processor: processor(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: shakti_kernels::offered_threads(),
             os: os.trim_end().to_owned(),
         }
     }
