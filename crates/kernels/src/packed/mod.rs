@@ -214,6 +214,7 @@ impl<'a> Panels<'a> {
     }
 
     /// Bytes of a panel, a multiple of 64.
+    #[cfg(target_arch = "x86_64")]
     pub fn panel_bytes(&self) -> usize {
         self.panel_bytes
     }

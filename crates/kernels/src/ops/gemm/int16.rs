@@ -15,6 +15,7 @@ const LARGEST: f32 = 4095.0;
 const _: () = assert!(GROUP as u64 * 4095 * 4095 < 1 << 31);
 
 /// Words of one lane for `depth` values of K that start at a group's start.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn words(depth: usize) -> usize {
     depth / GROUP * (GROUP / 2 + 1) + (depth % GROUP).div_ceil(2) + usize::from(!depth.is_multiple_of(GROUP))
 }
