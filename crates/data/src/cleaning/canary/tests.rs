@@ -112,6 +112,12 @@ fn the_seed_decides_everything_and_the_seal_shows_changes() {
     assert_eq!(run(&paths, &settings(), 3).unwrap(), (list.clone(), written.clone()));
     let (other, _) = run(&paths, &CanarySettings { seed: 12, ..settings() }, 1).unwrap();
     assert_ne!(other.planted, list.planted);
+    let places: Vec<u64> =
+        list.planted.iter().flat_map(|canary| &canary.copies).map(|place| place.line).collect();
+    assert!(
+        places.iter().any(|line| *line > 60) && places.iter().any(|line| *line < 60),
+        "anywhere: {places:?}"
+    );
     let secrets: HashSet<&str> =
         list.planted.iter().chain(&list.references).map(|canary| canary.secret.as_str()).collect();
     assert_eq!(secrets.len(), 55);
