@@ -333,12 +333,11 @@ impl PackedWeights {
         let matrices = matrices.collect::<Result<Option<Vec<_>>, ModelError>>()?;
         let Some(matrices) = matrices else { return Self::load(config, &**source, cpu) };
         let weights = Self::load_but(config, &**source, cpu, matrices)?;
-        let places = &layout.places;
-        // Of a table that is not the head as well, a pass reads some rows.
-        let is_table = |index: usize| index == places.embed.weight && index != places.lm_head.weight;
+        // While nothing is multiplied yet; the head's pages come by all threads at once, and a table's are few.
+        let places = [layout.places.embed.weight, layout.places.lm_head.weight];
         if weights.bytes() <= FETCHED_BYTES {
-            let read = layout.specs().iter().enumerate().filter(|(index, _)| !is_table(*index));
-            source.will_need(&read.map(|(_, spec)| spec).collect::<Vec<_>>());
+            let layers = layout.specs().iter().enumerate().filter(|(index, _)| !places.contains(index));
+            source.will_need(&layers.map(|(_, spec)| spec).collect::<Vec<_>>());
         }
         Ok(weights)
     }
@@ -417,5 +416,5 @@ impl PackedTensor {
     }
 }
 
-/// Bytes of the largest model that is fetched from its source at once; a larger one might not fit into memory as a whole.
+/// Bytes of the largest model whose layers are fetched from its source at once; a larger one might not fit into memory as a whole.
 const FETCHED_BYTES: usize = 512 << 20;
