@@ -17,7 +17,7 @@ pub struct Settings {
     pub output: Output,
     /// The functions that compute.
     pub kernels: &'static KernelSet,
-    /// Numbers of threads, at least one; several where a command measures each.
+    /// Numbers of threads, at least one and none above what the system offers; several where a command measures each.
     pub threads: Vec<usize>,
 }
 
@@ -31,9 +31,19 @@ impl Settings {
             Some(name) => KernelSet::by_name(name)?,
             None => KernelSet::best()?,
         };
-        let mut threads: Vec<usize> = args.threads.iter().copied().map(usize::from).collect();
+        let output = Output::new(args.json, args.quiet);
+        let offered = shakti_kernels::offered_threads();
+        let mut threads = Vec::with_capacity(args.threads.len().max(1));
+        for asked in args.threads.iter().copied().map(usize::from) {
+            if asked > offered {
+                output.warn(format!(
+                    "--threads {asked}: the system offers {offered} cores, so {offered} threads compute"
+                ));
+            }
+            threads.push(asked.min(offered));
+        }
         if threads.is_empty() {
-            threads.push(shakti_kernels::offered_threads());
+            threads.push(offered);
         }
         if threads.len() > 1 && !several_threads {
             return Err(Failure::bad_input(format!(
@@ -41,12 +51,12 @@ impl Settings {
                 threads.len()
             )));
         }
-        Ok(Self { output: Output::new(args.json, args.quiet), kernels, threads })
+        Ok(Self { output, kernels, threads })
     }
 
     /// Kernels and threads to compute with.
     pub fn cpu(&self) -> Arc<Cpu> {
-        Arc::new(Cpu::offered(self.kernels, self.threads[0]))
+        Arc::new(Cpu::new(self.kernels, self.threads[0]))
     }
 
     /// Opens a model with these kernels and threads.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use shakti_engine::Network;
-use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
+use shakti_kernels::{Cpu, KernelSet};
 use shakti_model::{Layout, ModelConfig, Parameters, TensorSource, preset};
 
 use crate::*;
@@ -47,7 +47,7 @@ fn blocks_in_memory_are_the_rows_quantized() {
     let params = Parameters::init(&config, Arc::new(Layout::new(&config)), 3);
     let mut bits = Vec::new();
     for threads in [1, 3] {
-        let cpu = Cpu::detect(Some(threads)).unwrap();
+        let cpu = Cpu::new(KernelSet::best().unwrap(), threads);
         let plan = plan(&config, "q4_0".parse().unwrap(), Some(DType::Q4_0));
         let model = QuantizedModel::new(&cpu, &params, &plan, Options::default(), |_| {}).unwrap();
         assert_eq!(model.bytes(), total_bytes(&plan));
@@ -152,7 +152,7 @@ fn a_calibrated_model_is_far_nearer_to_the_original_and_the_same_for_any_threads
         let plan = plan(&config, kind.parse().unwrap(), None);
         let calibration = Calibration::new(&config, &ids).unwrap();
         let made = |threads: usize, calibration| {
-            let cpu = Arc::new(Cpu::detect(Some(threads)).unwrap());
+            let cpu = Arc::new(Cpu::new(KernelSet::best().unwrap(), threads));
             let options = Options { calibration, ..Options::default() };
             let mut names = Vec::new();
             let model = QuantizedModel::new(&cpu, &params, &plan, options, |tensor| {

@@ -9,7 +9,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn every_commands_help_has_an_example() {
-    let commands: [&[&str]; 19] = [
+    let commands: [&[&str]; 20] = [
         &["quickstart"],
         &["train", "pretrain"],
         &["train", "sft"],
@@ -19,6 +19,7 @@ fn every_commands_help_has_an_example() {
         &["chat"],
         &["model", "info"],
         &["bench"],
+        &["bench", "train"],
         &["perplexity"],
         &["plan"],
         &["tokenizer", "train"],
@@ -66,4 +67,39 @@ fn every_kernel_set_of_this_cpu_can_be_asked_for() {
         shakti(&["generate", arg(&model), "-p", "Asthma", "-n", "4", "--greedy", "--kernels", set.name()])
             .ok();
     }
+}
+
+#[test]
+fn threads_beyond_the_cores_are_said_not_to_compute() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let asked = (cores + 1).to_string();
+    let tiny = [
+        "--layers",
+        "1",
+        "--hidden",
+        "16",
+        "--ffn",
+        "16",
+        "--heads",
+        "2",
+        "--kv-heads",
+        "1",
+        "--vocab",
+        "64",
+        "--seq",
+        "8",
+    ];
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_shakti"));
+    let run = command
+        .args(["bench", "train", "--steps", "1", "--json", "--threads", &asked])
+        .args(tiny)
+        .output()
+        .expect("it runs");
+    let note = String::from_utf8(run.stderr).expect("text");
+    assert_eq!(
+        note,
+        format!("warning: --threads {asked}: the system offers {cores} cores, so {cores} threads compute\n")
+    );
+    let report: serde_json::Value = serde_json::from_slice(&run.stdout).expect("a report");
+    assert_eq!(report["threads"], cores);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::factor::damp;
+use shakti_kernels::KernelSet;
 
 /// Uniform numbers of -0.5..0.5 from a seed.
 struct Uniform(u64);
@@ -100,7 +101,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
     let h = moment(&mut random, (k, 400, 3));
     let weight = random.many(rows * k);
     let bytes = [1, 3].map(|threads| {
-        let cpu = Cpu::detect(Some(threads)).unwrap();
+        let cpu = Cpu::new(KernelSet::best().unwrap(), threads);
         let factor = Factor::new(&cpu, &h, k);
         let layer = Layer { weight: &weight, moment: &h, factor: &factor, cols: k };
         round(&cpu, DType::Q5_0, layer, 2).unwrap().bytes

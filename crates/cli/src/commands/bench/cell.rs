@@ -33,7 +33,7 @@ pub fn measure(
     cell: Cell,
 ) -> Result<CellReport, Failure> {
     let path = args.model();
-    let cpu = Arc::new(Cpu::offered(settings.kernels, threads));
+    let cpu = Arc::new(Cpu::new(settings.kernels, threads));
     let start = Instant::now();
     let model = Model::open_with(path, cpu, args.serve.options())?;
     settings.check_screen(&model, args.serve.options());

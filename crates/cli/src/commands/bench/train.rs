@@ -120,7 +120,7 @@ pub fn run(args: &TrainBenchArgs, settings: &Settings) -> Result<(), Failure> {
             settings.threads.len()
         )));
     };
-    let cpu = Cpu::offered(settings.kernels, threads);
+    let cpu = Cpu::new(settings.kernels, threads);
     let report = args.measure(&cpu, threads)?;
     Ok(settings.output.result(&report, report.table())?)
 }
