@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<()> {
     let cpu = Arc::new(Cpu::detect(Some(args.threads))?);
     let model = Model::open(&args.model, cpu)?;
     let text = std::fs::read_to_string(&args.text).with_context(|| args.text.display().to_string())?;
-    let ids = model.encode_text(&text);
+    let ids = model.encode_text(&text)?;
     anyhow::ensure!(
         ids.len() >= args.positions,
         "the text has {} tokens, expected {}",
