@@ -19,15 +19,23 @@ pub fn install() {
     }
 }
 
-/// Calls `handler` for every request to end, on a thread of its own.
+/// Calls `handler` for every request to end, on a thread of its own, which signals wake through a pipe: signal-hook's own
+/// iterator would hold a pair of sockets, and this program has none.
 #[cfg(unix)]
 fn handle(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    use std::io::Read as _;
+
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    if ends_with_its_terminal() {
-        signals.add_signal(SIGHUP)?;
+    let (mut reader, writer) = std::io::pipe()?;
+    let hangup = ends_with_its_terminal().then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
     }
-    let wait = move || signals.forever().for_each(|_| handler());
+    let wait = move || {
+        while reader.read_exact(&mut [0]).is_ok() {
+            handler();
+        }
+    };
     std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }
 

@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -110,10 +111,16 @@ fn a_running_process_has_no_socket_open() {
     let mut child = command()
         .args(["generate", arg(&model), "-p", "Asthma", "-n", "20000", "--greedy", "--ignore-eos", "-q"])
         .args(["--stream-context", "--context", "64"])
-        .stdout(Stdio::null())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("the binary runs");
+    // The first text shows that the program is under way, not still being started.
+    let mut text = child.stdout.take().expect("a pipe");
+    text.read_exact(&mut [0]).expect("text");
+    // What follows is taken away, so that the program does not wait for a reader.
+    let reader = std::thread::spawn(move || std::io::copy(&mut text, &mut std::io::sink()));
     let folder = format!("/proc/{}/fd", child.id());
     let mut looks = 0;
     while child.try_wait().expect("a child").is_none() && looks < 200 {
@@ -126,6 +133,7 @@ fn a_running_process_has_no_socket_open() {
     // Only our own child; it may have ended by itself.
     let _ = child.kill();
     child.wait().expect("a child");
+    reader.join().expect("a reader").expect("text");
     assert!(looks > 0);
 }
 
