@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod data;
+mod engine;
 mod gguf;
 mod model_config;
 mod recipe;
