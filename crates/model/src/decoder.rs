@@ -18,7 +18,7 @@ use crate::layers::attention::{self, AttentionTape, Sequences};
 use crate::layers::mlp::{self, MlpTape};
 use crate::layers::norm::{self, NormStats};
 use crate::layers::{Compute, Dropout, linear};
-use crate::params::Parameters;
+use crate::params::Gradients;
 use crate::weights::Weights;
 use crate::{ModelConfig, ModelError};
 
@@ -137,18 +137,17 @@ impl Decoder {
         Ok((hidden, Tape { rows: batch.rows.to_vec(), angles, caches, layers, x, stats, dropout }))
     }
 
-    /// Adds the gradients of every parameter but the head to `grads`, from the gradient of the hidden states
-    /// `dhidden [N, D]`. `weights` must be dense.
+    /// Adds the gradients of all that is trained but the head to `grads`, from the gradient of the hidden states
+    /// `dhidden [N, D]`.
     pub(crate) fn backward(
         &self,
         compute: Compute<'_>,
         weights: &Weights<'_>,
         (tape, tokens): (&Tape, &[u32]),
         dhidden: &[f32],
-        grads: &mut Parameters,
+        grads: &mut Gradients<'_>,
     ) {
-        let layout = grads.layout().clone();
-        let places = &layout.places;
+        let places = weights.places();
         let sequences = self.sequences(&tape.rows, &tape.angles);
         let mut dx = compute.cpu.buffers.zeros(dhidden.len());
         norm::backward(
@@ -175,7 +174,9 @@ impl Decoder {
                 grads,
             );
         }
-        compute.cpu.embedding_backward(grads.slice_mut(places.embed.weight), &dx, tokens);
+        if let Some(dtable) = grads.model(places.embed.weight) {
+            compute.cpu.embedding_backward(dtable, &dx, tokens);
+        }
     }
 
     /// Scores `[n, V]` of normalised hidden states `[n, D]`.

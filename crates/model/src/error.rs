@@ -49,6 +49,16 @@ pub enum ModelError {
         /// What was found.
         found: String,
     },
+    /// A setting of an adapter that cannot be used.
+    #[error("adapter: `{key}` is {found}, expected {expected}")]
+    Lora {
+        /// The field of [`crate::LoraConfig`].
+        key: String,
+        /// What would be accepted.
+        expected: String,
+        /// The value that was found.
+        found: String,
+    },
     /// A token id outside the vocabulary.
     #[error("token id {id} at position {index} is outside the vocabulary of {vocab_size}")]
     TokenId {

@@ -1,6 +1,7 @@
 //! The decoder of arXiv 2503.01933 in Rust: configuration, parameters, layers forward and backward, KV cache,
 //! cost. It knows no optimizer, no sampling, no files and no threads.
 
+mod adapter;
 mod config;
 mod cost;
 mod decoder;
@@ -13,6 +14,7 @@ mod rng;
 mod stepwise;
 mod weights;
 
+pub use adapter::{Adapter, LORA_TARGETS, LoraConfig, MAX_RANK};
 pub use config::{BlockSparse, LayerType, ModelConfig, NormType, PRESETS, ParamSpec, preset};
 pub use cost::Cost;
 pub use decoder::{Batch, Decoder};

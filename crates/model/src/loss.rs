@@ -5,7 +5,7 @@ use shakti_kernels::{Buffer, Cpu};
 
 use crate::decoder::{Batch, Decoder};
 use crate::layers::{Compute, linear};
-use crate::params::Parameters;
+use crate::params::{Gradients, Parameters};
 use crate::weights::Weights;
 use crate::{ModelConfig, ModelError};
 
@@ -59,27 +59,60 @@ impl Decoder {
         pass: TrainPass,
         grads: &mut Parameters,
     ) -> Result<LossSum, ModelError> {
+        self.train_pass(compute, &Weights::dense(params), (batch, targets), pass, Gradients::Model(grads))
+    }
+
+    /// The same for the adapter of `weights`, all else frozen; `grads` has the layout of its parameters.
+    ///
+    /// Blocks are multiplied by their f32 values in the precision of `compute`, forward as well, so these are the
+    /// gradients of the loss that is returned. Serving rounds activations to 8 bits besides.
+    ///
+    /// # Errors
+    /// As [`Decoder::loss_and_gradients`].
+    ///
+    /// # Panics
+    /// If `weights` has no adapter.
+    pub fn adapter_gradients(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        (batch, targets): (Batch<'_>, Targets<'_>),
+        pass: TrainPass,
+        grads: &mut Parameters,
+    ) -> Result<LossSum, ModelError> {
+        assert!(weights.adapter().is_some(), "weights without an adapter");
+        self.train_pass(compute, weights, (batch, targets), pass, Gradients::Adapter(grads))
+    }
+
+    fn train_pass(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        (batch, targets): (Batch<'_>, Targets<'_>),
+        pass: TrainPass,
+        mut grads: Gradients<'_>,
+    ) -> Result<LossSum, ModelError> {
         self.check_targets(batch, targets)?;
-        let weights = Weights::dense(params);
+        let weights = weights.in_training(pass.dropout_seed);
         let (hidden, tape) = self.forward_train(compute, &weights, batch, pass.dropout_seed)?;
         let mut dhidden = compute.cpu.buffers.zeros(hidden.len());
         let mut loss = LossSum::default();
-        let head = grads.layout().places.lm_head;
+        let head = (&weights.lm_head(), weights.places().lm_head);
         for rows in self.chunks(targets.weights) {
             let mut chunk = Chunk::gather(compute.cpu, self.config(), &hidden, targets, &rows);
             let mut logits = self.logits(compute, &weights, &chunk.hidden);
             let scaled: Vec<f32> = chunk.weights.iter().map(|weight| weight * pass.grad_scale).collect();
             compute.cpu.cross_entropy_backward(&mut logits, &mut chunk.losses, &chunk.targets, &scaled);
             chunk.add_to(&mut loss);
-            linear::backward_weight(compute, head, grads, (&logits, &chunk.hidden, rows.len()));
+            linear::backward_weight(compute, head, &mut grads, (&logits, &chunk.hidden, rows.len()));
             let mut d = compute.cpu.buffers.take(chunk.hidden.len());
-            linear::backward_input(compute, &weights.lm_head(), &mut d, &logits, (false, rows.len()));
+            linear::backward_input(compute, head.0, &mut d, &logits, (false, rows.len()));
             let width = self.config().hidden_size;
             for (row, d) in rows.iter().zip(d.chunks_exact(width)) {
                 dhidden[row * width..(row + 1) * width].copy_from_slice(d);
             }
         }
-        self.backward(compute, &weights, (&tape, batch.tokens), &dhidden, grads);
+        self.backward(compute, &weights, (&tape, batch.tokens), &dhidden, &mut grads);
         Ok(loss)
     }
 

@@ -14,8 +14,8 @@ pub struct Layout {
     /// Start of each parameter, and the total as last entry; in elements.
     offsets: Vec<usize>,
     by_name: HashMap<String, usize>,
-    /// Indices by place in the decoder.
-    pub(crate) places: Places,
+    /// Indices by place in the decoder; an adapter's layout has none.
+    places: Option<Places>,
 }
 
 /// Indices into [`Layout::specs`] of a weight and its bias.
@@ -51,15 +51,24 @@ pub(crate) struct Places {
 impl Layout {
     /// The layout of a configuration, in state-dict order.
     pub fn new(config: &ModelConfig) -> Self {
-        let specs = config.parameters();
+        let mut layout = Self::of(config.parameters());
+        layout.places = Some(Places::new(config, &layout.by_name));
+        layout
+    }
+
+    /// A layout of parameters that are not a whole model's.
+    pub(crate) fn of(specs: Vec<ParamSpec>) -> Self {
         let mut offsets = vec![0];
         for spec in &specs {
             offsets.push(offsets[offsets.len() - 1] + spec.num_elements());
         }
-        let by_name: HashMap<String, usize> =
-            specs.iter().enumerate().map(|(index, spec)| (spec.name.clone(), index)).collect();
-        let places = Places::new(config, &by_name);
-        Self { specs, offsets, by_name, places }
+        let by_name = specs.iter().enumerate().map(|(index, spec)| (spec.name.clone(), index)).collect();
+        Self { specs, offsets, by_name, places: None }
+    }
+
+    /// Indices by place in the decoder; only asked of a model's layout.
+    pub(crate) fn places(&self) -> &Places {
+        self.places.as_ref().expect("the layout of a model, not of an adapter")
     }
 
     /// Names and shapes in order.
@@ -191,13 +200,34 @@ impl Parameters {
     }
 }
 
+/// Where a backward pass adds gradients: those of every parameter of a model, or an adapter's alone.
+pub(crate) enum Gradients<'a> {
+    Model(&'a mut Parameters),
+    Adapter(&'a mut Parameters),
+}
+
+impl Gradients<'_> {
+    /// Of parameter `index` of the model; `None` where it is frozen.
+    pub fn model(&mut self, index: usize) -> Option<&mut [f32]> {
+        match self {
+            Self::Model(grads) => Some(grads.slice_mut(index)),
+            Self::Adapter(_) => None,
+        }
+    }
+
+    /// Of the adapter, if that is what is trained.
+    pub fn adapter(&mut self) -> Option<&mut Parameters> {
+        match self {
+            Self::Model(_) => None,
+            Self::Adapter(grads) => Some(grads),
+        }
+    }
+}
+
 /// Normal numbers by Box and Muller over a counter; f64 inside, so rounding does not depend on the machine's
 /// vector width.
 fn fill_normal(values: &mut [f32], deviation: f32, seed: u64) {
-    let uniform = |counter: u64| {
-        let bits = crate::rng::mix(seed.wrapping_add(counter)) >> 11;
-        (bits as f64 + 0.5) / (1u64 << 53) as f64
-    };
+    let uniform = |counter: u64| crate::rng::uniform(seed.wrapping_add(counter));
     for (pair, chunk) in values.chunks_mut(2).enumerate() {
         let radius = (-2.0 * uniform(2 * pair as u64).ln()).sqrt();
         let angle = std::f64::consts::TAU * uniform(2 * pair as u64 + 1);

@@ -10,3 +10,8 @@ pub fn mix(state: u64) -> u64 {
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
+
+/// A number between 0 and 1, neither of them included.
+pub fn uniform(state: u64) -> f64 {
+    ((mix(state) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}

@@ -2,11 +2,13 @@
 //! decoder does not know which.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use shakti_kernels::blocks::DType;
 use shakti_kernels::{Cpu, PackedMatrix, Screen, StoredMatrix};
 
+use crate::adapter::{Adapter, LowRank};
 use crate::params::{Parameters, Place, Places};
 use crate::{ModelConfig, ModelError, ParamSpec};
 use group::{GROUP_BYTES, Group, is_matrix, wrong};
@@ -37,6 +39,10 @@ pub struct LinearWeight<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     /// Its index in the layout, and who looks on.
     observer: Option<(usize, &'a dyn InputObserver)>,
+    /// What an adapter adds.
+    pub(crate) low_rank: Option<LowRank<'a>>,
+    /// Whether the matrix is multiplied by its f32 values even if it is not dense, as a backward pass needs.
+    pub(crate) by_values: bool,
 }
 
 impl<'a> LinearWeight<'a> {
@@ -71,11 +77,23 @@ impl<'a> LinearWeight<'a> {
         }
     }
 
-    /// The f32 values; only asked of weights that are not packed.
-    pub(crate) fn dense(&self) -> &[f32] {
+    /// The f32 values, if the matrix is dense.
+    pub(crate) fn dense(&self) -> Option<&'a [f32]> {
         match self.matrix {
-            Matrix::Dense(values) => values,
-            _ => unreachable!("the weights of one model are all dense or none is"),
+            Matrix::Dense(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The f32 values of some rows into `values [rows, in]`.
+    pub(crate) fn rows(&self, cpu: &Cpu, rows: Range<usize>, values: &mut [f32]) {
+        match &self.matrix {
+            Matrix::Dense(all) => {
+                let width = values.len() / rows.len();
+                values.copy_from_slice(&all[rows.start * width..rows.end * width]);
+            }
+            Matrix::Packed(matrix) => cpu.dequantize_packed(values, matrix, rows),
+            Matrix::Stored(matrix) => cpu.dequantize_stored(values, &matrix.stored(), rows),
         }
     }
 
@@ -124,6 +142,9 @@ pub struct LayerWeights<'a> {
 pub struct Weights<'a> {
     source: Source<'a>,
     observer: Option<&'a dyn InputObserver>,
+    adapter: Option<&'a Adapter>,
+    /// In a training pass, the seed of the adapter's dropout.
+    training: Option<u64>,
 }
 
 /// Where weights stand.
@@ -136,8 +157,8 @@ enum Source<'a> {
 impl<'a> Source<'a> {
     fn places(self) -> &'a Places {
         match self {
-            Self::Dense(params) => &params.layout().places,
-            Self::Packed(packed) => &packed.layout.places,
+            Self::Dense(params) => params.layout().places(),
+            Self::Packed(packed) => packed.layout.places(),
         }
     }
 
@@ -166,7 +187,30 @@ impl<'a> Source<'a> {
 impl<'a> Weights<'a> {
     /// Dense weights for training.
     pub fn dense(params: &'a Parameters) -> Self {
-        Self { source: Source::Dense(params), observer: None }
+        Self::of(Source::Dense(params))
+    }
+
+    fn of(source: Source<'a>) -> Self {
+        Self { source, observer: None, adapter: None, training: None }
+    }
+
+    /// The same weights with an adapter, which must have been made for this configuration.
+    pub fn adapted(self, adapter: &'a Adapter) -> Self {
+        Self { adapter: Some(adapter), ..self }
+    }
+
+    /// What [`Weights::adapted`] was given.
+    pub fn adapter(&self) -> Option<&'a Adapter> {
+        self.adapter
+    }
+
+    /// For a pass that gradients are wanted of: matrices by their values, and dropout.
+    pub(crate) fn in_training(self, dropout_seed: u64) -> Self {
+        Self { training: Some(dropout_seed), ..self }
+    }
+
+    pub(crate) fn places(&self) -> &'a Places {
+        self.source.places()
     }
 
     /// The same weights with an observer of every linear layer's input. The output head is shown only the rows that
@@ -223,11 +267,19 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// The matrix of parameter `index` alone.
+    pub(crate) fn matrix(&self, index: usize) -> LinearWeight<'a> {
+        let matrix = self.source.matrix(index);
+        LinearWeight { matrix, bias: None, observer: None, low_rank: None, by_values: true }
+    }
+
     fn linear(&self, place: Place) -> LinearWeight<'a> {
         LinearWeight {
             matrix: self.source.matrix(place.weight),
             bias: place.bias.map(|index| self.source.vector(index)),
             observer: self.observer.map(|observer| (place.weight, observer)),
+            low_rank: self.adapter.and_then(|adapter| adapter.low_rank(place.weight, self.training)),
+            by_values: self.training.is_some(),
         }
     }
 
@@ -334,7 +386,7 @@ impl PackedWeights {
         let Some(matrices) = matrices else { return Self::load(config, &**source, cpu) };
         let weights = Self::load_but(config, &**source, cpu, matrices)?;
         // While nothing is multiplied yet; the head's pages come by all threads at once, and a table's are few.
-        let places = [layout.places.embed.weight, layout.places.lm_head.weight];
+        let places = [layout.places().embed.weight, layout.places().lm_head.weight];
         if weights.bytes() <= FETCHED_BYTES {
             let layers = layout.specs().iter().enumerate().filter(|(index, _)| !places.contains(index));
             source.will_need(&layers.map(|(_, spec)| spec).collect::<Vec<_>>());
@@ -372,7 +424,7 @@ impl PackedWeights {
     /// # Errors
     /// Memory is short.
     pub fn screen_head(&mut self, cpu: &Cpu) -> Result<(), ModelError> {
-        let place = &self.layout.places.lm_head;
+        let place = self.layout.places().lm_head;
         if let (PackedTensor::Matrix(head), None) = (&self.tensors[place.weight], place.bias) {
             self.head_screen = Screen::new(cpu, head).map_err(|error| ModelError::Source(error.into()))?;
         }
@@ -386,7 +438,7 @@ impl PackedWeights {
 
     /// The view that a forward pass takes.
     pub fn weights(&self) -> Weights<'_> {
-        Weights { source: Source::Packed(self), observer: None }
+        Weights::of(Source::Packed(self))
     }
 
     /// Names, shapes and order of the parameters.
@@ -401,7 +453,7 @@ impl PackedWeights {
 
     /// Bytes that one pass over the weights reads: all but an embedding table that is not the head as well.
     pub fn bytes_per_pass(&self) -> usize {
-        let (embed, head) = (self.layout.places.embed.weight, self.layout.places.lm_head.weight);
+        let (embed, head) = (self.layout.places().embed.weight, self.layout.places().lm_head.weight);
         self.bytes() - if embed == head { 0 } else { self.tensors[embed].bytes() }
     }
 }

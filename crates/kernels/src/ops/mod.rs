@@ -2,6 +2,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+mod columns;
 pub(crate) mod dropout;
 pub(crate) mod embedding;
 pub(crate) mod gemm;

@@ -11,6 +11,7 @@ pub(crate) mod screen;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub(crate) use activations::{Activations, TILE_WORDS};
 

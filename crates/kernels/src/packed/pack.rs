@@ -169,10 +169,13 @@ pub(super) fn unpack_lane(dtype: DType, panel: &[u8], lane: usize, out: &mut [f3
         let (head, blocks) = unit.split_at(layout.head_bytes());
         let q = get_integers(layout, lane, &blocks[slot * layout.block_bytes()..]);
         let min = minimum(layout, head, slot, lane);
-        for (i, (v, q)) in values.iter_mut().zip(q).enumerate() {
-            let part = i / (BLOCK / layout.scales_per_block());
-            let scaled = scale(layout, head, slot, part, lane) * (f32::from(q) - offset);
-            *v = if layout.has_min() { scaled + min } else { scaled };
+        let part_len = BLOCK / layout.scales_per_block();
+        for (part, (values, q)) in values.chunks_mut(part_len).zip(q.chunks(part_len)).enumerate() {
+            let scale = scale(layout, head, slot, part, lane);
+            for (v, q) in values.iter_mut().zip(q) {
+                let scaled = scale * (f32::from(*q) - offset);
+                *v = if layout.has_min() { scaled + min } else { scaled };
+            }
         }
     }
 }

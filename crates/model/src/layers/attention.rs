@@ -16,7 +16,7 @@ use super::norm::{self, NormStats};
 use super::{Branch, Compute, Dropout, linear};
 use crate::ModelConfig;
 use crate::kv_cache::KvCache;
-use crate::params::{LayerPlaces, Parameters};
+use crate::params::{Gradients, LayerPlaces};
 use crate::weights::LayerWeights;
 
 /// What the backward pass needs: input `[N, D]`, rotated queries and branch output `[N, H * Hd]`, log-sum-exp
@@ -90,13 +90,13 @@ pub(crate) fn backward(
     dx: &mut [f32],
     (tape, sequences, caches): (&AttentionTape, &Sequences<'_>, &[KvCache]),
     (layer, dropout): (usize, Option<Dropout>),
-    grads: &mut Parameters,
+    grads: &mut Gradients<'_>,
 ) {
     let cpu = compute.cpu;
     let rows = dx.len() / config.hidden_size;
     let mut dprojected = cpu.buffers.copy(dx);
     Dropout::apply(dropout, cpu, &mut dprojected, layer, Branch::Attention);
-    linear::backward_weight(compute, places.o, grads, (&dprojected, &tape.out, rows));
+    linear::backward_weight(compute, (&weights.o, places.o), grads, (&dprojected, &tape.out, rows));
     let mut dout = cpu.buffers.take(tape.out.len());
     linear::backward_input(compute, &weights.o, &mut dout, &dprojected, (false, rows));
 
@@ -122,7 +122,7 @@ pub(crate) fn backward(
             .into_iter()
             .enumerate()
     {
-        linear::backward_weight(compute, place, grads, (grad, &h, rows));
+        linear::backward_weight(compute, (weight, place), grads, (grad, &h, rows));
         linear::backward_input(compute, weight, &mut dh, grad, (index > 0, rows));
     }
     norm::backward(cpu, &weights.input_norm, places.input_norm, (dx, &dh), (&tape.x, &tape.stats), grads);

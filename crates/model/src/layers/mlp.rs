@@ -5,7 +5,7 @@ use shakti_kernels::Buffer;
 use super::norm::{self, NormStats};
 use super::{Branch, Compute, Dropout, linear};
 use crate::ModelConfig;
-use crate::params::{LayerPlaces, Parameters};
+use crate::params::{Gradients, LayerPlaces};
 use crate::weights::LayerWeights;
 
 /// What the backward pass needs: the input `[N, D]`, its norm statistics, gate and up `[N, F]`.
@@ -46,7 +46,7 @@ pub(crate) fn backward(
     places: &LayerPlaces,
     dx: &mut [f32],
     (tape, layer, dropout): (&MlpTape, usize, Option<Dropout>),
-    grads: &mut Parameters,
+    grads: &mut Gradients<'_>,
 ) {
     let cpu = compute.cpu;
     let rows = dx.len() / config.hidden_size;
@@ -54,14 +54,14 @@ pub(crate) fn backward(
     Dropout::apply(dropout, cpu, &mut dout, layer, Branch::Mlp);
     let mut act = cpu.buffers.take(tape.gate.len());
     cpu.silu_mul(&mut act, &tape.gate, &tape.up);
-    linear::backward_weight(compute, places.down, grads, (&dout, &act, rows));
+    linear::backward_weight(compute, (&weights.down, places.down), grads, (&dout, &act, rows));
     let mut dact = act;
     linear::backward_input(compute, &weights.down, &mut dact, &dout, (false, rows));
     let (mut dgate, mut dup) = (cpu.buffers.take(dact.len()), cpu.buffers.take(dact.len()));
     cpu.silu_mul_backward(&mut dgate, &mut dup, &dact, &tape.gate, &tape.up);
     let (h, _) = norm::forward(cpu, &weights.post_norm, &tape.x, config.norm_eps);
-    linear::backward_weight(compute, places.gate, grads, (&dgate, &h, rows));
-    linear::backward_weight(compute, places.up, grads, (&dup, &h, rows));
+    linear::backward_weight(compute, (&weights.gate, places.gate), grads, (&dgate, &h, rows));
+    linear::backward_weight(compute, (&weights.up, places.up), grads, (&dup, &h, rows));
     let mut dh = h;
     linear::backward_input(compute, &weights.gate, &mut dh, &dgate, (false, rows));
     linear::backward_input(compute, &weights.up, &mut dh, &dup, (true, rows));

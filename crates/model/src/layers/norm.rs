@@ -2,7 +2,7 @@
 
 use shakti_kernels::{Buffer, Cpu, LayerNormGrads, LayerNormOutput};
 
-use crate::params::{Parameters, Place};
+use crate::params::{Gradients, Place};
 use crate::weights::NormWeight;
 
 /// What the backward pass needs of each row; `mean` is empty for RMSNorm.
@@ -28,28 +28,27 @@ pub(crate) fn forward(cpu: &Cpu, weight: &NormWeight<'_>, x: &[f32], eps: f32) -
     (y, NormStats { rstd, mean })
 }
 
-/// `dx +=` and the gradients of weight and bias, from `dy`.
+/// `dx +=` and the gradients of weight and bias, from `dy`. The kernels sum those of a frozen norm too, for nobody.
 pub(crate) fn backward(
     cpu: &Cpu,
     weight: &NormWeight<'_>,
     place: Place,
     (dx, dy): (&mut [f32], &[f32]),
     (x, stats): (&[f32], &NormStats),
-    grads: &mut Parameters,
+    grads: &mut Gradients<'_>,
 ) {
-    let Some(bias) = place.bias else {
-        return cpu.rms_norm_backward(dx, grads.slice_mut(place.weight), dy, x, weight.weight, &stats.rstd);
-    };
-    let mut dbias = grads.slice(bias).to_vec();
-    let dweight = grads.slice_mut(place.weight);
     let NormStats { rstd, mean } = stats;
-    cpu.layer_norm_backward(
-        LayerNormGrads { dx, dweight, dbias: &mut dbias },
-        dy,
-        x,
-        weight.weight,
-        mean,
-        rstd,
-    );
-    grads.slice_mut(bias).copy_from_slice(&dbias);
+    let mut dweight = cpu.buffers.zeros(weight.weight.len());
+    let Some(bias) = place.bias else {
+        let dweight = grads.model(place.weight).unwrap_or(&mut dweight);
+        return cpu.rms_norm_backward(dx, dweight, dy, x, weight.weight, rstd);
+    };
+    let mut dbias = cpu.buffers.zeros(weight.weight.len());
+    let both = LayerNormGrads { dx, dweight: &mut dweight, dbias: &mut dbias };
+    cpu.layer_norm_backward(both, dy, x, weight.weight, mean, rstd);
+    for (index, gradient) in [(place.weight, &dweight), (bias, &dbias)] {
+        if let Some(sum) = grads.model(index) {
+            cpu.add(sum, gradient);
+        }
+    }
 }

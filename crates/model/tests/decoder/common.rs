@@ -38,10 +38,23 @@ impl Golden {
     }
 
     pub fn ids(&self, name: &str) -> Vec<u32> {
-        let tensors = SafeTensors::deserialize(&self.expect).unwrap();
-        let data = tensors.tensor(name).unwrap().data().to_vec();
-        data.chunks_exact(4).map(|chunk| u32::from_le_bytes(chunk.try_into().unwrap())).collect()
+        integers(&SafeTensors::deserialize(&self.expect).unwrap(), name)
     }
+}
+
+/// Integers of a safetensors file beside the goldens.
+pub fn tensor_ids(file: &str, name: &str) -> Vec<u32> {
+    integers(&SafeTensors::deserialize(&std::fs::read(path(file)).unwrap()).unwrap(), name)
+}
+
+fn integers(tensors: &SafeTensors<'_>, name: &str) -> Vec<u32> {
+    let data = tensors.tensor(name).unwrap().data().to_vec();
+    data.chunks_exact(4).map(|chunk| u32::from_le_bytes(chunk.try_into().unwrap())).collect()
+}
+
+/// A tensor of a safetensors file beside the goldens.
+pub fn tensor(file: &str, name: &str) -> Vec<f32> {
+    floats(&SafeTensors::deserialize(&std::fs::read(path(file)).unwrap()).unwrap(), name)
 }
 
 fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
