@@ -146,14 +146,6 @@ impl Model {
         Ok(rendered.map_err(|error| EngineError::Encode(Box::new(error)))?.ids)
     }
 
-    /// Ids of a conversation that consists of one question.
-    ///
-    /// # Errors
-    /// As [`Model::chat_prompt`].
-    pub fn question_prompt(&self, question: &str) -> Result<Vec<u32>, EngineError> {
-        self.chat_prompt(&[Message::new("user", question)])
-    }
-
     /// The bytes that an id adds to a text; `None` for control tokens and ids without a meaning.
     pub fn visible_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
         let hidden = self.vocabulary.is_special(id) || id as usize >= self.vocabulary.vocab_size();

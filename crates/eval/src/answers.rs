@@ -1,24 +1,25 @@
 //! Answers of a model to held-out questions, and their overlap with the references.
 
 use serde::Serialize;
-use shakti_engine::{GenerateOptions, Generation, Model, generate_batch};
+use shakti_engine::{GenerateOptions, Generation, Message, Model, generate_batch};
 
 use crate::EvalError;
 use crate::interval::{Estimate, mean_estimate};
 use crate::overlap::{exact_match, rouge_l, token_f1};
 
-/// Asks each question in a conversation of its own; many run at once, each answer is the one it would get alone.
+/// Goes on with each conversation, which ends with a question; many run at once, each answer is the one it would get
+/// alone.
 ///
 /// # Errors
 /// A model without a chat template, a question that does not fit the context.
 pub fn answer_questions(
     model: &Model,
-    questions: &[&str],
+    conversations: &[&[Message]],
     options: &GenerateOptions,
     batch_size: usize,
 ) -> Result<Vec<Generation>, EvalError> {
-    let prompt = |question: &&str| model.question_prompt(question);
-    let prompts: Vec<Vec<u32>> = questions.iter().map(prompt).collect::<Result<_, _>>()?;
+    let prompt = |messages: &&[Message]| model.chat_prompt(messages);
+    let prompts: Vec<Vec<u32>> = conversations.iter().map(prompt).collect::<Result<_, _>>()?;
     Ok(generate_batch(model, &prompts, options, batch_size)?)
 }
 

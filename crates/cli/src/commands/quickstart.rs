@@ -1,6 +1,8 @@
-//! `shakti quickstart`: from text to a quantized assistant, measured at every stage, on data inside this binary.
+//! `shakti quickstart`: from text to a quantized assistant, measured at every stage, on data inside this binary or on the
+//! user's own.
 
 mod data;
+mod files;
 mod measure;
 mod page;
 mod recipes;
@@ -11,27 +13,36 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use shakti_checkpoint::files::{create_folder, write_file};
+use shakti_checkpoint::files::create_folder;
 use shakti_checkpoint::{ModelFile, Overwrite};
+use shakti_data::cleaning::PiiReport;
 use shakti_engine::{Model, Network};
 use shakti_kernels::Cpu;
-use shakti_model::{Layout, ModelConfig, Parameters};
+use shakti_model::{Cost, Layout, ModelConfig, Parameters};
 use shakti_quant::FileType;
 use shakti_tokenizer::Tokenizer;
 use shakti_train::{Outcome, Recipe, RunSettings, Start};
 
 use self::data::HeldOut;
+use self::files::Files;
 use self::measure::{Baselines, Measured, Measurement};
+use self::recipes::Chain;
 use super::quantize::{Request, write_gguf};
 use super::train::Progress;
 use crate::failure::{Failure, FailureExt};
 use crate::interrupt::Listener;
 use crate::settings::Settings;
 
-/// Train a small medical assistant from text to chat on this machine, offline, and report what it can do
+/// Train a small assistant from text to chat on this machine, offline, and report what it can do
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  shakti quickstart --out out/quickstart")]
+#[command(
+    after_help = "Example:\n  shakti quickstart --out out/quickstart\n  shakti quickstart --data letters/ --out out/letters"
+)]
 pub struct QuickstartArgs {
+    /// Train on the texts and conversations in this folder (.txt, .jsonl, .ndjson, .json, also .gz and .zst) instead of
+    /// the medical ones that this program carries
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Folder for data, runs, models and report
     #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
     out: PathBuf,
@@ -60,6 +71,8 @@ struct Stage {
 #[derive(Debug, Serialize)]
 struct Summary {
     out: PathBuf,
+    /// Of the model.
+    parameters: u64,
     seconds: Vec<(String, f64)>,
     total_seconds: f64,
     peak_memory_bytes: Option<u64>,
@@ -83,32 +96,31 @@ pub fn run(args: &QuickstartArgs, settings: &Settings) -> Result<(), Failure> {
     if !(args.minutes > 0.0 && args.minutes.is_finite()) {
         return Err(Failure::bad_input(format!("--minutes is {}, expected a positive number", args.minutes)));
     }
-    let out = Folder::prepare(&args.out, args.force)?;
-    let mut flow = Flow { settings, cpu: settings.cpu(), clock: Clock::new(), out };
     let output = settings.output;
+    let own = args.data.as_deref().map(|folder| Files::find(folder, output)).transpose()?;
+    let inputs = own.as_ref().map(Files::all).unwrap_or_default();
+    let out = Folder::prepare(&args.out, args.force, &inputs)?;
+    let mut flow = Flow { settings, cpu: settings.cpu(), clock: Clock::new(), out };
 
     output.note("1/6 data: split by source document, before any stage");
-    let files = flow.out.write_data()?;
+    let personal_data = own.as_ref().map(|files| flow.personal_data(files)).transpose()?;
+    let files = own.map_or_else(|| Files::unpack(&flow.out.path.join(DATA_FOLDER)), Ok)?;
     let held_out = HeldOut::scan(&files, &output)?;
     flow.clock.lap("data");
 
-    output.note("2/6 tokenizer and pretraining");
-    let pretrained = flow.train(recipes::pretrain(&flow.out.path, &files, args.minutes))?;
-    flow.clock.lap("tokenizer and pretraining");
-
-    output.note("3/6 fine-tuning on medical questions");
-    let tuned = flow.train(recipes::sft(&flow.out.path, &files, &pretrained.folder, args.minutes))?;
-    flow.clock.lap("fine-tuning");
-
+    let trained =
+        flow.train_all(Chain { out: &flow.out.path.clone(), files: &files, minutes: args.minutes })?;
+    let last = trained.last().ok_or_else(|| Failure::internal("no stage was trained"))?;
     output.note("4/6 quantization to int8, int5 and int4");
-    let quantized = flow.quantize(&tuned.folder)?;
+    let quantized = flow.quantize(&last.folder)?;
     flow.clock.lap("quantization");
 
-    output.note("5/6 measuring on held-out text and questions");
-    let summary = flow.measure(&held_out, (&pretrained, &tuned), &quantized)?;
+    output.note("5/6 measuring on held-out texts and questions");
+    let summary = flow.measure(&held_out, &trained, &quantized)?;
     output.note("6/6 report");
-    let logs = [pretrained.log()?, tuned.log()?];
-    page::write(&summary, &held_out, &logs, &flow.out.path)?;
+    let logs = trained.iter().map(Trained::log).collect::<Result<Vec<_>, _>>()?;
+    let sources = page::Sources { held_out: &held_out, personal_data: personal_data.as_ref() };
+    page::write(&summary, sources, &logs, &flow.out.path)?;
     output.result(&summary, page::closing(&summary))?;
     Ok(())
 }
@@ -123,6 +135,8 @@ struct Flow<'a> {
 
 /// A finished training run.
 struct Trained {
+    /// What it made of the model: `pretrained` or `fine-tuned`.
+    name: &'static str,
     folder: PathBuf,
     run: PathBuf,
 }
@@ -137,7 +151,34 @@ impl Trained {
 }
 
 impl Flow<'_> {
-    fn train(&mut self, recipe: Recipe) -> Result<Trained, Failure> {
+    /// Counts what looks like personal data and says what to do about it.
+    fn personal_data(&self, files: &Files) -> Result<PiiReport, Failure> {
+        let found = files.personal_data(self.settings.threads[0])?;
+        let (with, records) = (found.total.found.records_with, found.total.records);
+        if with > 0 {
+            let line = format!("  {with} of {records} records hold what looks like personal data");
+            self.settings.output.note(line + ": `shakti data pii` shows where, and replaces it");
+        }
+        Ok(found)
+    }
+
+    /// Every training stage that the data allows, in order.
+    fn train_all(&mut self, chain: Chain<'_>) -> Result<Vec<Trained>, Failure> {
+        let output = self.settings.output;
+        output.note("2/6 tokenizer and pretraining");
+        let mut trained = vec![self.train("pretrained", chain.pretrain())?];
+        self.clock.lap("tokenizer and pretraining");
+        if chain.files.chats.is_empty() {
+            output.note("3/6 no conversations to fine-tune on: the model will continue texts, not answer");
+        } else {
+            output.note("3/6 fine-tuning on the answers of conversations");
+            trained.push(self.train("fine-tuned", chain.sft(&trained[0].folder))?);
+            self.clock.lap("fine-tuning");
+        }
+        Ok(trained)
+    }
+
+    fn train(&self, name: &'static str, recipe: Recipe) -> Result<Trained, Failure> {
         let interrupt = Listener::new();
         let run = recipe.output.dir.clone();
         let stage = recipe.train.stage;
@@ -149,7 +190,7 @@ impl Flow<'_> {
             shakti_train::Stage::Sft => shakti_train::sft(settings, &mut progress)?,
         };
         match outcome.model {
-            Some(folder) => Ok(Trained { folder, run }),
+            Some(folder) => Ok(Trained { name, folder, run }),
             None => Err(Failure::interrupted(format!("the run in {} can be resumed", run.display()))),
         }
     }
@@ -169,27 +210,31 @@ impl Flow<'_> {
     fn measure(
         &mut self,
         held_out: &HeldOut,
-        (pretrained, tuned): (&Trained, &Trained),
+        trained: &[Trained],
         quantized: &[(FileType, PathBuf)],
     ) -> Result<Summary, Failure> {
         let mut stages = Vec::new();
-        let first = Model::open(&pretrained.folder, self.cpu.clone())?;
-        let untrained = untrained(first.config(), first.tokenizer()?, &self.cpu)?;
-        let mut measured = Measured::new(held_out, &first, self.settings.output)?;
+        let mut model = Model::open(&trained[0].folder, self.cpu.clone())?;
+        let untrained = untrained(model.config(), model.tokenizer()?, &self.cpu)?;
+        let measured = Measured::new(held_out, &model, self.settings.output)?;
         stages.push(measured.stage("untrained", &untrained, false)?);
-        stages.push(measured.stage("pretrained", &first, true)?);
-        let second = Model::open(&tuned.folder, self.cpu.clone())?;
-        stages.push(measured.stage("fine-tuned (f32)", &second, true)?);
-        let mut last = second;
+        for stage in trained {
+            model = Model::open(&stage.folder, self.cpu.clone())?;
+            stages.push(measured.stage(&format!("{} (f32)", stage.name), &model, true)?);
+        }
+        let parameters = Cost::new(model.config()).parameters;
+        let name = trained.last().map_or("", |stage| stage.name);
+        let mut last = model;
         for (kind, path) in quantized {
             last = Model::open(path, self.cpu.clone())?;
-            stages.push(measured.stage(&format!("fine-tuned, {kind}"), &last, true)?);
+            stages.push(measured.stage(&format!("{name}, {kind}"), &last, true)?);
         }
         let baselines = measured.baselines()?;
         let answers = measured.answer_three(&last)?;
         self.clock.lap("measuring");
         Ok(Summary {
             out: self.out.path.clone(),
+            parameters,
             seconds: self.clock.laps.clone(),
             total_seconds: self.clock.start.elapsed().as_secs_f64(),
             peak_memory_bytes: shakti_measure::peak_memory_bytes(),
@@ -233,9 +278,12 @@ struct Folder {
     path: PathBuf,
 }
 
+/// Where the data of this binary is unpacked; no name that a user's own folder is likely to have.
+const DATA_FOLDER: &str = "quickstart-data";
+
 /// What a quickstart writes, and all that `--force` deletes.
 const OWN_ENTRIES: [&str; 12] = [
-    "data",
+    DATA_FOLDER,
     "pretrain",
     "sft",
     "model-q8_0.gguf",
@@ -250,9 +298,20 @@ const OWN_ENTRIES: [&str; 12] = [
 ];
 
 impl Folder {
-    fn prepare(path: &Path, force: bool) -> Result<Self, Failure> {
+    /// Makes the folder, without what an earlier quickstart left there. No input may lie among that.
+    fn prepare(path: &Path, force: bool, inputs: &[&Path]) -> Result<Self, Failure> {
         let present: Vec<PathBuf> =
             OWN_ENTRIES.iter().map(|name| path.join(name)).filter(|path| path.exists()).collect();
+        for input in inputs {
+            let whole = |path: &Path| path.canonicalize().context(format!("{}: cannot read", path.display()));
+            let input = whole(input)?;
+            for entry in &present {
+                if input.starts_with(whole(entry)?) {
+                    let problem = format!("{}: lies in {}, which --out", input.display(), entry.display());
+                    return Err(Failure::bad_input(problem + " would replace").hint("choose another --out"));
+                }
+            }
+        }
         if let (Some(first), false) = (present.first(), force) {
             let message = format!("{}: exists already", first.display());
             return Err(Failure::bad_input(message)
@@ -265,18 +324,5 @@ impl Folder {
         }
         create_folder(path)?;
         Ok(Self { path: path.to_path_buf() })
-    }
-
-    /// Unpacks the data that this binary carries.
-    fn write_data(&self) -> Result<data::Files, Failure> {
-        let folder = self.path.join("data");
-        create_folder(&folder)?;
-        let put = |(name, bytes): (&str, &[u8])| -> Result<PathBuf, Failure> {
-            let path = folder.join(name);
-            write_file(&path, bytes, Overwrite::Refuse)?;
-            Ok(path)
-        };
-        put(("README.md", data::ATTRIBUTION))?;
-        Ok(data::Files { text: put(data::TEXT)?, questions: put(data::QUESTIONS)? })
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::common::{arg, shakti};
+use crate::common::{arg, names, shakti};
 
 const LINES: [&str; 4] = [
     r#"{"question": "What is asthma?", "answer": "A disease of the lungs that makes it hard to breathe.", "id": 1.50}"#,
@@ -20,14 +20,6 @@ fn folder() -> (TempDir, PathBuf) {
     let file = folder.path().join("questions.jsonl");
     fs::write(&file, LINES.join("\n")).expect("a file");
     (folder, file)
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -154,3 +154,12 @@ fn small_config(tokenizer: &Tokenizer) -> ModelConfig {
     config.eos_token_ids = tokenizer.stop_ids();
     config
 }
+
+/// The names in a folder, sorted.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use shakti_train::Checkpoints;
 use tempfile::TempDir;
 
-use crate::common::{Run, arg, fixture, model, namespace, shakti};
+use crate::common::{Run, arg, fixture, model, names, namespace, shakti};
 use crate::train::{data, result};
 
 /// What the operating system says.
@@ -54,14 +54,6 @@ impl Disk {
         }
         Some(run)
     }
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 /// Bytes of a folder on a disk of pages of 4 KiB.
@@ -180,7 +172,7 @@ fn a_quickstart_on_a_full_disk_says_so_and_leaves_no_half_file() {
         let args = ["quickstart", "--out", arg(&out), "--minutes", "0.02"];
         let Some(run) = disk.run(megabytes << 20, "true", &args) else { return };
         stopped_by_full_disk(run, arg(&out));
-        let data = disk.kept.join("quick/data");
+        let data = disk.kept.join("quick/quickstart-data");
         for name in names(&data) {
             let original = crate::common::repository("data/quickstart").join(&name);
             assert!(fs::read(data.join(&name)).ok() == fs::read(original).ok(), "{name} is cut short");

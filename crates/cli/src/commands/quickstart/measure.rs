@@ -2,7 +2,7 @@
 //! references, beside two baselines.
 
 use serde::Serialize;
-use shakti_engine::{GenerateOptions, Model, SamplerOptions};
+use shakti_engine::{GenerateOptions, Generation, Model, SamplerOptions};
 use shakti_eval::baselines::{BigramModel, NearestQuestion};
 use shakti_eval::{
     AnswerScores, Document, Estimate, ItemScores, LossReport, UnitLoss, WindowOptions, answer_questions,
@@ -24,32 +24,63 @@ const QUESTIONS: usize = 80;
 /// Most new ids of an answer; references have up to 600 characters.
 const ANSWER_IDS: usize = 96;
 
-/// Results for one model.
+/// Results for one model; `None` where the data has no such records.
 #[derive(Debug, Serialize)]
 pub struct Measurement {
     /// Loss on held-out texts.
-    pub text: LossReport,
+    pub text: Option<LossReport>,
     /// Loss on held-out answers, given their questions.
-    pub answers: LossReport,
+    pub answers: Option<LossReport>,
     /// Overlap of generated answers, where the model was asked.
     pub overlap: Option<AnswerScores>,
-    /// Bits per byte of answers minus those of the bigram model, paired.
-    pub against_bigram: Estimate,
-    /// Bits per byte of texts minus those of the bigram model, paired.
-    pub against_bigram_text: Estimate,
-    /// Token F1 minus that of the nearest training answer, paired.
-    pub against_nearest: Option<Estimate>,
+    /// This model minus the baselines: the bigram model, and for F1 the nearest training answer.
+    pub against_baselines: Comparison,
+}
+
+/// Paired differences, this minus the other.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Comparison {
+    /// Bits per byte of texts.
+    pub text: Option<Estimate>,
+    /// Bits per byte of answers.
+    pub answers: Option<Estimate>,
+    /// Token F1 of generated answers.
+    pub answer_f1: Option<Estimate>,
 }
 
 /// Results of the baselines.
 #[derive(Debug, Serialize)]
 pub struct Baselines {
     /// Bigram model: loss on held-out texts.
-    pub bigram_text: LossReport,
+    pub bigram_text: Option<LossReport>,
     /// Bigram model: loss on held-out answers.
-    pub bigram_answers: LossReport,
+    pub bigram_answers: Option<LossReport>,
     /// The answer to the nearest training question.
-    pub nearest: AnswerScores,
+    pub nearest: Option<AnswerScores>,
+}
+
+/// What was measured item by item, for paired comparisons.
+#[derive(Debug, Default)]
+struct Items {
+    text: Vec<UnitLoss>,
+    answers: Vec<UnitLoss>,
+    /// Empty where nothing was asked.
+    asked: Vec<ItemScores>,
+}
+
+impl Items {
+    fn minus(&self, other: &Self) -> Comparison {
+        let loss =
+            |a: &[UnitLoss], b: &[UnitLoss]| (!a.is_empty()).then(|| loss_difference(a, b, recipes::SEED));
+        let f1 = |items: &[ItemScores]| items.iter().map(|item| item.token_f1).collect::<Vec<_>>();
+        let both_asked = !self.asked.is_empty() && !other.asked.is_empty();
+        Comparison {
+            text: loss(&self.text, &other.text),
+            answers: loss(&self.answers, &other.answers),
+            answer_f1: both_asked
+                .then(|| mean_difference(&f1(&self.asked), &f1(&other.asked), recipes::SEED)),
+        }
+    }
 }
 
 /// Ids of a text and where its scored part begins.
@@ -64,9 +95,7 @@ pub struct Measured<'a> {
     texts: Vec<Ids>,
     answers: Vec<Ids>,
     asked: Vec<&'a Question>,
-    bigram_text: Vec<UnitLoss>,
-    bigram_answers: Vec<UnitLoss>,
-    nearest: Vec<ItemScores>,
+    baselines: Items,
     output: Output,
 }
 
@@ -83,23 +112,13 @@ impl<'a> Measured<'a> {
         texts.retain(|text| text.ids.len() > 1);
         let answers = spread(&held_out.questions, ANSWERS).map(|question| rendered(model, question));
         let answers = answers.collect::<Result<Vec<_>, Failure>>()?;
-        let asked: Vec<&Question> = spread(&held_out.questions, QUESTIONS).collect();
-        let nearest = nearest(held_out, &asked)?;
-        let mut this = Self {
-            held_out,
-            texts,
-            answers,
-            asked,
-            bigram_text: Vec::new(),
-            bigram_answers: Vec::new(),
-            nearest,
-            output,
-        };
-        this.measure_bigram(model)?;
+        let asked = spread(&held_out.questions, QUESTIONS).collect();
+        let mut this = Self { held_out, texts, answers, asked, baselines: Items::default(), output };
+        this.baselines = this.measure_baselines(model)?;
         Ok(this)
     }
 
-    fn measure_bigram(&mut self, model: &Model) -> Result<(), Failure> {
+    fn measure_baselines(&self, model: &Model) -> Result<Items, Failure> {
         let texts = self.held_out.train_texts.iter().map(|text| model.encode_text(text));
         let mut training = texts.collect::<Result<Vec<Vec<u32>>, _>>()?;
         for question in &self.held_out.train_questions {
@@ -107,44 +126,41 @@ impl<'a> Measured<'a> {
         }
         let bigram = BigramModel::train(training.iter().map(Vec::as_slice), model.config().vocab_size);
         let windows = WindowOptions::of(model);
-        let (texts, answers) = (documents(&self.texts), documents(&self.answers));
-        let units = |documents: &[Document<'_>]| measure_loss(model, documents, windows);
-        self.bigram_text = bigram.measure_like(&units(&texts)?, &texts);
-        self.bigram_answers = bigram.measure_like(&units(&answers)?, &answers);
-        Ok(())
+        let measure = |ids: &[Ids]| -> Result<Vec<UnitLoss>, Failure> {
+            let documents = documents(ids);
+            Ok(bigram.measure_like(&measure_loss(model, &documents, windows)?, &documents))
+        };
+        let asked = nearest(self.held_out, &self.asked);
+        Ok(Items { text: measure(&self.texts)?, answers: measure(&self.answers)?, asked })
     }
 
     /// Measures one model; `answer` asks it the questions too.
-    pub fn stage(&mut self, name: &str, model: &Model, answer: bool) -> Result<Stage, Failure> {
+    pub fn stage(&self, name: &str, model: &Model, answer: bool) -> Result<Stage, Failure> {
         let windows = WindowOptions::of(model);
-        let text = measure_loss(model, &documents(&self.texts), windows)?;
-        let answers = measure_loss(model, &documents(&self.answers), windows)?;
-        let items = if answer { Some(self.ask(model)?) } else { None };
-        let measured = Measurement {
-            text: LossReport::new(&text, recipes::SEED)?,
-            answers: LossReport::new(&answers, recipes::SEED)?,
-            overlap: items.as_ref().map(|items| AnswerScores::new(items, recipes::SEED)).transpose()?,
-            against_bigram: loss_difference(&answers, &self.bigram_answers, recipes::SEED),
-            against_bigram_text: loss_difference(&text, &self.bigram_text, recipes::SEED),
-            against_nearest: items.map(|items| {
-                let f1 = |items: &[ItemScores]| items.iter().map(|item| item.token_f1).collect::<Vec<_>>();
-                mean_difference(&f1(&items), &f1(&self.nearest), recipes::SEED)
-            }),
+        let items = Items {
+            text: measure_loss(model, &documents(&self.texts), windows)?,
+            answers: measure_loss(model, &documents(&self.answers), windows)?,
+            asked: if answer { self.ask(model)? } else { Vec::new() },
         };
-        let f1 = measured
-            .overlap
-            .map_or_else(String::new, |scores| format!(", answer F1 {:.3}", scores.token_f1.value));
-        self.output.note(format!(
-            "  {name}: {:.3} bits per byte of text, {:.3} of answers{f1}",
-            measured.text.bits_per_byte.value, measured.answers.bits_per_byte.value
-        ));
+        let measured = Measurement {
+            text: loss(&items.text)?,
+            answers: loss(&items.answers)?,
+            overlap: overlap(&items.asked)?,
+            against_baselines: items.minus(&self.baselines),
+        };
+        let bits = |report: &Option<LossReport>, of| {
+            report.map(|report| format!("{:.3} bits per byte of {of}", report.bits_per_byte.value))
+        };
+        let f1 = measured.overlap.as_ref().map(|scores| format!("answer F1 {:.3}", scores.token_f1.value));
+        let parts = [bits(&measured.text, "texts"), bits(&measured.answers, "answers"), f1];
+        let found: Vec<String> = parts.into_iter().flatten().collect();
+        self.output.note(format!("  {name}: {}", found.join(", ")));
         Ok(Stage { name: name.into(), weight_bytes: model.network().weight_bytes() as u64, measured })
     }
 
     fn ask(&self, model: &Model) -> Result<Vec<ItemScores>, Failure> {
-        let questions: Vec<&str> = self.asked.iter().map(|question| question.question.as_str()).collect();
-        let generated = answer_questions(model, &questions, &greedy(), 16)?;
-        let score = |(generated, question): (&shakti_engine::Generation, &&Question)| {
+        let generated = answers(model, &self.asked)?;
+        let score = |(generated, question): (&Generation, &&Question)| {
             ItemScores::new(&generated.text, &question.answer)
         };
         Ok(generated.iter().zip(&self.asked).map(score).collect())
@@ -153,24 +169,36 @@ impl<'a> Measured<'a> {
     /// The baselines' results.
     pub fn baselines(&self) -> Result<Baselines, Failure> {
         Ok(Baselines {
-            bigram_text: LossReport::new(&self.bigram_text, recipes::SEED)?,
-            bigram_answers: LossReport::new(&self.bigram_answers, recipes::SEED)?,
-            nearest: AnswerScores::new(&self.nearest, recipes::SEED)?,
+            bigram_text: loss(&self.baselines.text)?,
+            bigram_answers: loss(&self.baselines.answers)?,
+            nearest: overlap(&self.baselines.asked)?,
         })
     }
 
     /// Three held-out questions, evenly spread, chosen before any model was seen.
     pub fn answer_three(&self, model: &Model) -> Result<Vec<Answered>, Failure> {
-        let chosen: Vec<&&Question> = spread(&self.asked, 3).collect();
-        let questions: Vec<&str> = chosen.iter().map(|question| question.question.as_str()).collect();
-        let generated = answer_questions(model, &questions, &greedy(), 3)?;
-        let pair = |(question, generated): (&&&Question, shakti_engine::Generation)| Answered {
-            question: question.question.clone(),
+        let chosen: Vec<&Question> = spread(&self.asked, 3).copied().collect();
+        let pair = |(question, generated): (&&Question, Generation)| Answered {
+            question: question.text().into(),
             reference: question.answer.clone(),
             answer: generated.text,
         };
-        Ok(chosen.iter().zip(generated).map(pair).collect())
+        Ok(chosen.iter().zip(answers(model, &chosen)?).map(pair).collect())
     }
+}
+
+fn loss(units: &[UnitLoss]) -> Result<Option<LossReport>, Failure> {
+    Ok((!units.is_empty()).then(|| LossReport::new(units, recipes::SEED)).transpose()?)
+}
+
+fn overlap(items: &[ItemScores]) -> Result<Option<AnswerScores>, Failure> {
+    Ok((!items.is_empty()).then(|| AnswerScores::new(items, recipes::SEED)).transpose()?)
+}
+
+/// Asks each question in a conversation of its own.
+fn answers(model: &Model, questions: &[&Question]) -> Result<Vec<Generation>, Failure> {
+    let conversations: Vec<&[Message]> = questions.iter().map(|question| &question.messages[..]).collect();
+    Ok(answer_questions(model, &conversations, &greedy(), 16)?)
 }
 
 /// At most `count` items, evenly spread.
@@ -194,10 +222,8 @@ fn rendered(model: &Model, question: &Question) -> Result<Ids, Failure> {
     let template =
         tokenizer.chat_template().ok_or_else(|| Failure::internal("the model has no chat template"))?;
     let template = ChatTemplate::new(template)?;
-    let messages = [
-        Message::new("user", question.question.as_str()),
-        Message::new("assistant", question.answer.as_str()),
-    ];
+    let mut messages = question.messages.clone();
+    messages.push(Message::new("assistant", question.answer.as_str()));
     let rendered = template.render(tokenizer, &messages, false)?;
     let scored_from = rendered.mask.iter().position(|counts| *counts).unwrap_or(0);
     let end = rendered.mask.iter().rposition(|counts| *counts).map_or(0, |last| last + 1);
@@ -208,13 +234,11 @@ fn documents(ids: &[Ids]) -> Vec<Document<'_>> {
     ids.iter().map(|ids| Document { ids: &ids.ids, scored_from: ids.scored_from }).collect()
 }
 
-fn nearest(held_out: &HeldOut, asked: &[&Question]) -> Result<Vec<ItemScores>, Failure> {
-    let index =
-        NearestQuestion::new(held_out.train_questions.iter().map(|question| question.question.as_str()));
+fn nearest(held_out: &HeldOut, asked: &[&Question]) -> Vec<ItemScores> {
+    let index = NearestQuestion::new(held_out.train_questions.iter().map(Question::text));
     let score = |question: &&Question| {
-        let nearest =
-            index.nearest(&question.question).ok_or_else(|| Failure::internal("no training question"))?;
-        Ok(ItemScores::new(&held_out.train_questions[nearest].answer, &question.answer))
+        let nearest = index.nearest(question.text())?;
+        Some(ItemScores::new(&held_out.train_questions[nearest].answer, &question.answer))
     };
-    asked.iter().map(score).collect()
+    asked.iter().filter_map(score).collect()
 }

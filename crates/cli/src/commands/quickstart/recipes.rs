@@ -1,10 +1,10 @@
-//! The two training stages as recipes, the same kind that `shakti train` reads.
+//! The training stages as recipes, the same kind that `shakti train` reads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use shakti_train::Recipe;
 
-use super::data::Files;
+use super::files::Files;
 
 /// Seed of splits, weights and order.
 pub const SEED: u64 = 1;
@@ -13,34 +13,54 @@ pub const VALIDATION_SHARE: f64 = 0.03;
 /// Share of the source documents that only the final measurements see.
 pub const TEST_SHARE: f64 = 0.07;
 
-/// Pretraining gets most of the time: everything the model knows comes from there.
+/// Pretraining gets most of the time where fine-tuning follows: everything the model knows comes from there.
 const PRETRAIN_SHARE: f64 = 0.72;
 
-/// Trains the tokenizer and the model on texts and, as texts, on questions with their answers.
-pub fn pretrain(out: &Path, files: &Files, minutes: f64) -> Recipe {
-    recipe(&format!(
-        "{}\n[model]\npreset = \"shakti-nano\"\n\n[tokenizer.train]\nvocab_size = 4096\n\n\
-         [train]\nstage = \"pretrain\"\nminutes = {}\nsequence_length = 256\nbatch_tokens = 1024\n\
-         peak_learning_rate = 1.5e-3\nschedule = \"cosine\"\nwarmup_share = 0.05\nmin_learning_rate_share = 0.05\n\
-         validate_every = 100\nvalidation_tokens = 16384\nseed = {SEED}\n\n[output]\ndir = {}\n",
-        data(&[&files.text, &files.questions], &[]),
-        minutes * PRETRAIN_SHARE,
-        quoted(&out.join("pretrain")),
-    ))
+/// What the stages of one quickstart share.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'a> {
+    /// Where the run folders go.
+    pub out: &'a Path,
+    /// What is trained on.
+    pub files: &'a Files,
+    /// Minutes of training, all stages together.
+    pub minutes: f64,
 }
 
-/// Fine-tunes on answers only.
-pub fn sft(out: &Path, files: &Files, from: &Path, minutes: f64) -> Recipe {
-    recipe(&format!(
-        "{}\n[model]\nfrom = {}\n\n\
-         [train]\nstage = \"sft\"\nminutes = {}\nsequence_length = 256\nbatch_tokens = 1024\n\
-         peak_learning_rate = 7e-4\nschedule = \"cosine\"\nwarmup_share = 0.05\nmin_learning_rate_share = 0.05\n\
-         validate_every = 100\nvalidation_tokens = 16384\nseed = {SEED}\n\n[output]\ndir = {}\n",
-        data(&[&files.questions], &[&files.text]),
-        quoted(from),
-        minutes * (1.0 - PRETRAIN_SHARE),
-        quoted(&out.join("sft")),
-    ))
+impl Chain<'_> {
+    /// Trains the tokenizer and the model on texts and, as texts, on conversations.
+    pub fn pretrain(&self) -> Recipe {
+        let share = if self.files.chats.is_empty() { 1.0 } else { PRETRAIN_SHARE };
+        recipe(&format!(
+            "{}\n[model]\npreset = \"shakti-nano\"\n\n[tokenizer.train]\nvocab_size = 4096\n\n{}",
+            data(&self.files.all(), &[]),
+            self.train("pretrain", self.minutes * share, "1.5e-3"),
+        ))
+    }
+
+    /// Fine-tunes on answers only.
+    pub fn sft(&self, from: &Path) -> Recipe {
+        recipe(&format!(
+            "{}\n[model]\nfrom = {}\n\n{}",
+            data(&paths(&self.files.chats), &paths(&self.files.texts)),
+            quoted(from),
+            self.train("sft", self.minutes * (1.0 - PRETRAIN_SHARE), "7e-4"),
+        ))
+    }
+
+    fn train(&self, stage: &str, minutes: f64, learning_rate: &str) -> String {
+        format!(
+            "[train]\nstage = \"{stage}\"\nminutes = {minutes}\nsequence_length = 256\nbatch_tokens = 1024\n\
+             peak_learning_rate = {learning_rate}\nschedule = \"cosine\"\nwarmup_share = 0.05\n\
+             min_learning_rate_share = 0.05\nvalidate_every = 100\nvalidation_tokens = 16384\nseed = {SEED}\n\n\
+             [output]\ndir = {}\n",
+            quoted(&self.out.join(stage)),
+        )
+    }
+}
+
+fn paths(list: &[PathBuf]) -> Vec<&Path> {
+    list.iter().map(PathBuf::as_path).collect()
 }
 
 fn data(sources: &[&Path], split_with: &[&Path]) -> String {
@@ -67,14 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_recipes_are_valid_whatever_the_folder_is_called() {
+    fn all_recipes_are_valid_whatever_the_folder_is_called() {
         let out = Path::new("a \"b\"\\c");
-        let files = Files { text: out.join("t.jsonl"), questions: out.join("q.jsonl") };
-        let (pretrain, sft) = (pretrain(out, &files, 2.0), sft(out, &files, &out.join("m"), 2.0));
+        let files = Files { texts: vec![out.join("t.jsonl")], chats: vec![out.join("q.jsonl")] };
+        let chain = Chain { out, files: &files, minutes: 2.0 };
+        let (pretrain, sft) = (chain.pretrain(), chain.sft(&out.join("m")));
         assert_eq!(pretrain.output.dir, out.join("pretrain"));
         assert_eq!((pretrain.data.sources.len(), sft.data.sources.len()), (2, 1));
         assert_eq!(sft.data.split_with, [out.join("t.jsonl")]);
         let minutes = pretrain.train.minutes.unwrap() + sft.train.minutes.unwrap();
         assert!((minutes - 2.0).abs() < 1e-9);
+        let texts_only = Files { texts: files.texts.clone(), chats: Vec::new() };
+        assert_eq!(Chain { files: &texts_only, ..chain }.pretrain().train.minutes, Some(2.0));
     }
 }
