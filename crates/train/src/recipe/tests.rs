@@ -198,8 +198,13 @@ fn every_key_stands_in_the_documentation() {
 
 #[test]
 fn the_recipes_of_the_repository_are_valid_and_share_their_splits() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/nano");
-    let load = |name: &str| Recipe::load(&Path::new(folder).join(name), &[]).expect("a valid recipe");
+    for folder in ["nano", "paper/100m", "paper/250m", "paper/500m"] {
+        share_their_splits(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes").join(folder));
+    }
+}
+
+fn share_their_splits(folder: &Path) {
+    let load = |name: &str| Recipe::load(&folder.join(name), &[]).expect("a valid recipe");
     let (pretrain, sft) = (load("pretrain.toml"), load("sft.toml"));
     assert_eq!((pretrain.train.stage, sft.train.stage), (Stage::Pretrain, Stage::Sft));
     assert_eq!(sft.model.from, Some(pretrain.output.dir.join(crate::MODEL_FOLDER)));
