@@ -127,7 +127,7 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::NonFiniteLoss { step, loss, tensor });
         }
         let learning_rate = self.settings.peak_learning_rate * self.settings.schedule.multiplier(step);
-        let grad_norm = self.optimizer.update(self.cpu, &mut self.params, &self.grads, learning_rate)?;
+        let grad_norm = self.optimizer.update(compute, &mut self.params, &self.grads, learning_rate)?;
         Ok(StepResult { step, loss, grad_norm, learning_rate, tokens })
     }
 
