@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::CheckpointError;
+use crate::adapter::ADAPTER_CONFIG_FILE;
 use crate::files::{Overwrite, create_folder, list_files};
 use crate::hf::CONFIG_FILE;
 use crate::manifest::write_manifest;
@@ -101,6 +102,9 @@ fn sync(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// A folder that holds one of these is a checkpoint or an adapter.
+const MARKS: [&str; 2] = [CONFIG_FILE, ADAPTER_CONFIG_FILE];
+
 fn check_target(target: &Path, overwrite: Overwrite) -> Result<(), CheckpointError> {
     if target.symlink_metadata().is_err() {
         return Ok(());
@@ -108,7 +112,7 @@ fn check_target(target: &Path, overwrite: Overwrite) -> Result<(), CheckpointErr
     let path = target.to_path_buf();
     match overwrite {
         Overwrite::Refuse => Err(CheckpointError::AlreadyExists { path }),
-        Overwrite::Replace if target.join(CONFIG_FILE).is_file() => Ok(()),
+        Overwrite::Replace if MARKS.iter().any(|name| target.join(name).is_file()) => Ok(()),
         Overwrite::Replace => {
             let expected = "a checkpoint folder to replace".to_owned();
             let found = format!("something without {CONFIG_FILE}");

@@ -3,6 +3,7 @@
 //! [`ModelFile::open`] takes a folder or a `.gguf` file and gives configuration, tensors by state-dict name,
 //! tokenizer and chat template. `docs/formats/checkpoint.md` describes both formats.
 
+mod adapter;
 mod check;
 mod error;
 pub mod files;
@@ -16,6 +17,10 @@ mod recode;
 pub mod safetensors;
 mod vocabulary;
 
+pub use adapter::{
+    ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, Merged, fill_adapter_folder, read_adapter,
+    write_adapter_folder, write_adapter_gguf,
+};
 pub use error::CheckpointError;
 pub use files::Overwrite;
 pub use folder::AtomicFolder;

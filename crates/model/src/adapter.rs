@@ -41,6 +41,28 @@ impl LoraConfig {
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 
+    /// The parameters of an adapter for a model, in order: A and B of each adapted matrix, and magnitudes for DoRA.
+    pub fn parameters(&self, model: &ModelConfig) -> Vec<ParamSpec> {
+        let mut specs = Vec::new();
+        for spec in &model.parameters() {
+            let Some(stem) = self.adapted(spec) else { continue };
+            let mut add = |end: &str, shape| specs.push(ParamSpec { name: format!("{stem}.{end}"), shape });
+            add(LORA_A, vec![self.rank, spec.shape[1]]);
+            add(LORA_B, vec![spec.shape[0], self.rank]);
+            if self.dora {
+                add(MAGNITUDE, vec![spec.shape[0]]);
+            }
+        }
+        specs
+    }
+
+    /// The state-dict name of a matrix without `.weight`, if it is one that is adapted.
+    fn adapted<'a>(&self, spec: &'a ParamSpec) -> Option<&'a str> {
+        let stem = spec.name.strip_suffix(".weight")?;
+        let (_, last) = stem.rsplit_once('.')?;
+        self.targets.iter().any(|target| target == last).then_some(stem)
+    }
+
     /// Whether the values can be used.
     ///
     /// # Errors
@@ -69,6 +91,11 @@ impl LoraConfig {
         }
     }
 }
+
+/// What stands in place of `weight` in the names of an adapter's parameters.
+const LORA_A: &str = "lora_A.weight";
+const LORA_B: &str = "lora_B.weight";
+const MAGNITUDE: &str = "lora_magnitude_vector";
 
 /// Largest rank.
 pub const MAX_RANK: usize = 4096;
@@ -126,25 +153,15 @@ impl Adapter {
     /// What [`LoraConfig::validate`] finds.
     pub fn zeros(model: &ModelConfig, config: LoraConfig) -> Result<Self, ModelError> {
         config.validate()?;
-        let mut specs: Vec<ParamSpec> = Vec::new();
-        let mut add = |name: String, shape: Vec<usize>| {
-            specs.push(ParamSpec { name, shape });
-            specs.len() - 1
+        let layout = Layout::of(config.parameters(model));
+        let module = |spec: &ParamSpec| {
+            let stem = config.adapted(spec)?;
+            let place = |end: &str| layout.index(&format!("{stem}.{end}"));
+            let magnitude = place(MAGNITUDE).map(|index| (index, vec![1.0; spec.shape[0]]));
+            Some(Module { place: LowRankPlace { a: place(LORA_A)?, b: place(LORA_B)? }, magnitude })
         };
-        let mut module = |spec: &ParamSpec| {
-            let stem = spec.name.strip_suffix(".weight")?;
-            let (_, last) = stem.rsplit_once('.')?;
-            config.targets.iter().find(|target| *target == last)?;
-            let a = add(format!("{stem}.lora_A.weight"), vec![config.rank, spec.shape[1]]);
-            let b = add(format!("{stem}.lora_B.weight"), vec![spec.shape[0], config.rank]);
-            let magnitude = config.dora.then(|| {
-                let rows = spec.shape[0];
-                (add(format!("{stem}.lora_magnitude_vector"), vec![rows]), vec![1.0; rows])
-            });
-            Some(Module { place: LowRankPlace { a, b }, magnitude })
-        };
-        let modules = model.parameters().iter().map(&mut module).collect();
-        Ok(Self { params: Parameters::zeros(Arc::new(Layout::of(specs))), modules, config })
+        let modules = model.parameters().iter().map(module).collect();
+        Ok(Self { params: Parameters::zeros(Arc::new(layout)), modules, config })
     }
 
     /// An adapter that changes nothing yet: A uniform in `±1/sqrt(in)` as PEFT draws it, B zero, magnitudes the norms of
@@ -213,20 +230,22 @@ impl Adapter {
         self.modules = modules;
     }
 
-    /// Turns the values `[out, in]` of parameter `index` of the model's layout into those of the adapted layer; returns
-    /// whether they are adapted.
-    pub fn merge(&self, cpu: &Cpu, index: usize, values: &mut [f32]) -> bool {
-        let Some(module) = &self.modules[index] else { return false };
+    /// Whether parameter `index` of the model's layout is adapted.
+    pub fn adapts(&self, index: usize) -> bool {
+        self.modules[index].is_some()
+    }
+
+    /// Turns the values `[out, in]` of parameter `index` of the model's layout into those of the adapted layer; those that
+    /// are not adapted stay.
+    pub fn merge(&self, cpu: &Cpu, index: usize, values: &mut [f32]) {
+        let Some(module) = &self.modules[index] else { return };
         let in_features = self.in_features(module.place);
         self.add_product(cpu, module.place, 0..values.len() / in_features, values);
-        if let Some((place, _)) = module.magnitude {
-            for (magnitude, row) in self.params.slice(place).iter().zip(values.chunks_exact_mut(in_features))
-            {
-                let gain = magnitude / row_norm(row);
-                row.iter_mut().for_each(|value| *value *= gain);
-            }
+        let Some((place, _)) = module.magnitude else { return };
+        for (magnitude, row) in self.params.slice(place).iter().zip(values.chunks_exact_mut(in_features)) {
+            let gain = magnitude / row_norm(row);
+            row.iter_mut().for_each(|value| *value *= gain);
         }
-        true
     }
 
     /// What is added to the matrix of parameter `index` of the model's layout; `training` is the seed of dropout.

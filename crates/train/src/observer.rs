@@ -40,6 +40,8 @@ pub enum Event<'a> {
     Model {
         /// Number of weights.
         parameters: usize,
+        /// How many numbers are trained: all of those, or the adapter's.
+        trained: usize,
         /// Kernel set that computes.
         kernel_set: &'a str,
         /// `f32`, `bf16` or `int16`.

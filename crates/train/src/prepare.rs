@@ -3,20 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shakti_checkpoint::{FolderContents, HfFolder, load_parameters};
+use shakti_checkpoint::{FolderContents, HfFolder, ModelFile, load_parameters};
 use shakti_data::{
     Batch, BatchLoader, BatchSettings, Corpus, CorpusSettings, MixturePart, Split, Targets, TokenSource,
     TokenizeReport, tokenize,
 };
 use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
-use shakti_model::{Layout, ModelConfig, Parameters, preset};
+use shakti_model::{Adapter, Layout, ModelConfig, PackedWeights, Parameters, TensorSource, preset};
 
 use crate::TrainError;
 use crate::contamination::Contamination;
+use crate::learner::Frozen;
 use crate::observer::{Event, Observer};
 use crate::optimizer::OptimizerSettings;
-use crate::recipe::{DataSection, Recipe, Stage};
+use crate::recipe::{DataSection, LoraSection, Recipe, Stage};
+use crate::run_folder::{ADAPTER_FOLDER, MODEL_FOLDER};
 use crate::text::Text;
 use crate::trainer::{Trainer, TrainerSettings};
 
@@ -32,12 +34,23 @@ pub(crate) struct Prepared<'a> {
     pub trained_tokenizer: bool,
     /// What the training records share with test sets and held-out records.
     pub contamination: Contamination,
+    /// `model.from`.
+    base: Option<PathBuf>,
 }
 
 impl Prepared<'_> {
-    /// Fills a folder with the model in f32 and its tokenizer.
+    /// The name of the folder that [`Prepared::write_model`] fills at the end.
+    pub(crate) fn output_name(&self) -> &'static str {
+        if self.trainer.adapter().is_some() { ADAPTER_FOLDER } else { MODEL_FOLDER }
+    }
+
+    /// Fills a folder with the model in f32 and its tokenizer, or with the adapter.
     pub(crate) fn write_model(&self, folder: &Path) -> Result<(), TrainError> {
         let trainer = &self.trainer;
+        if let Some(adapter) = trainer.adapter() {
+            let base = self.base.as_deref().unwrap_or(Path::new("")).display().to_string();
+            return Ok(shakti_checkpoint::fill_adapter_folder(folder, adapter, &base)?);
+        }
         Ok(shakti_checkpoint::fill_folder(
             folder,
             trainer.config(),
@@ -55,38 +68,79 @@ pub(crate) fn prepare<'a>(
     tokenizer: Option<&Path>,
     observer: &mut dyn Observer,
 ) -> Result<Prepared<'a>, TrainError> {
-    let start = recipe.model.from.as_ref().map(HfFolder::open).transpose()?;
+    let start = recipe.model.from.as_ref().map(ModelFile::open).transpose()?.map(Arc::new);
     let mut corpus = scan(&recipe.data)?;
     observer.event(&Event::Scanned(corpus.report()));
     let contamination = Contamination::remove(&mut corpus, &recipe.data)?;
     observer.event(&Event::Contamination(&contamination));
     let trained_tokenizer = recipe.tokenizer.train.is_some();
-    let named = tokenizer.or(recipe.tokenizer.path.as_deref()).or(recipe.model.from.as_deref());
-    let text = match (&recipe.tokenizer.train, named) {
-        (Some(training), None) => {
+    let named = tokenizer.or(recipe.tokenizer.path.as_deref());
+    let text = match (&recipe.tokenizer.train, named, &start) {
+        (Some(training), None, _) => {
             let text = Text::train(&corpus, training.vocab_size)?;
             observer.event(&Event::TokenizerTrained { vocab_size: text.tokenizer().vocab_size() });
             text
         }
-        (_, path) => Text::open(path.unwrap_or(Path::new("tokenizer.json")))?,
+        (_, None, Some(model)) => Text::of_model(model)?,
+        (_, path, _) => Text::open(path.unwrap_or(Path::new("tokenizer.json")))?,
     };
-    let config = configuration(recipe, start.as_ref(), &text)?;
+    check_files(recipe, &text)?;
+    let config = configuration(recipe, start.as_deref(), &text)?;
     let data = tokens(recipe, &corpus, (&text, cpu), observer)?;
-    let layout = Arc::new(Layout::new(&config));
-    let params = match &start {
-        Some(folder) => load_parameters(layout, folder)?,
-        None => Parameters::init(&config, layout, recipe.train.seed),
-    };
+    let trainer = trainer(recipe, cpu, config, start)?;
     let event = Event::Model {
-        parameters: params.layout().num_elements(),
+        parameters: Layout::new(trainer.config()).num_elements(),
+        trained: trainer.params().layout().num_elements(),
         kernel_set: cpu.kernels.name(),
         precision: recipe.train.precision.name(),
     };
     observer.event(&event);
-    let trainer = Trainer::new(cpu, config, params, trainer_settings(recipe, cpu))?;
     let Data { loader, validation } = data;
-    let files = text.files().clone();
-    Ok(Prepared { trainer, loader, validation, files, trained_tokenizer, contamination })
+    let (files, base) = (text.files().clone(), recipe.model.from.clone());
+    Ok(Prepared { trainer, loader, validation, files, trained_tokenizer, contamination, base })
+}
+
+/// A finished model needs the tokenizer's files, an adapter does not.
+fn check_files(recipe: &Recipe, text: &Text) -> Result<(), TrainError> {
+    if recipe.lora.is_some() || text.files().tokenizer_json.is_some() {
+        return Ok(());
+    }
+    let problem = "a GGUF file has no tokenizer.json for the folder that is written; name one, or train an \
+                   adapter with a section [lora]";
+    Err(TrainError::Data { key: "tokenizer.path".into(), problem: problem.into() })
+}
+
+/// The model that the recipe names, ready to be trained, or an adapter beside it.
+fn trainer<'a>(
+    recipe: &Recipe,
+    cpu: &'a Cpu,
+    config: ModelConfig,
+    start: Option<Arc<ModelFile>>,
+) -> Result<Trainer<'a>, TrainError> {
+    let settings = trainer_settings(recipe, cpu);
+    if let (Some(lora), Some(start)) = (&recipe.lora, &start) {
+        let both = adapter(lora, &config, start, cpu)?;
+        return Trainer::of_adapter(cpu, config, both, settings);
+    }
+    let layout = Arc::new(Layout::new(&config));
+    let params = match &start {
+        Some(model) => load_parameters(layout, &**model)?,
+        None => Parameters::init(&config, layout, recipe.train.seed),
+    };
+    Trainer::new(cpu, config, params, settings)
+}
+
+/// A new adapter, and the weights of the file, which stay where they are.
+fn adapter(
+    lora: &LoraSection,
+    config: &ModelConfig,
+    start: &Arc<ModelFile>,
+    cpu: &Cpu,
+) -> Result<(Frozen, Adapter), TrainError> {
+    let source: Arc<dyn TensorSource + Send + Sync> = start.clone();
+    let base = Frozen::Packed(Box::new(PackedWeights::load_as_stored(config, &source, cpu)?));
+    let adapter = Adapter::init(config, lora.config(), lora.seed, (cpu, &base.weights()))?;
+    Ok((base, adapter))
 }
 
 fn trainer_settings(recipe: &Recipe, cpu: &Cpu) -> TrainerSettings {
@@ -122,7 +176,7 @@ fn scan(data: &DataSection) -> Result<Corpus, TrainError> {
 }
 
 /// The configuration that the recipe names, with its overrides, for this tokenizer.
-fn configuration(recipe: &Recipe, start: Option<&HfFolder>, text: &Text) -> Result<ModelConfig, TrainError> {
+fn configuration(recipe: &Recipe, start: Option<&ModelFile>, text: &Text) -> Result<ModelConfig, TrainError> {
     let model = &recipe.model;
     let mut config = match (start, &model.preset, &model.config) {
         (Some(folder), _, _) => folder.config().clone(),
@@ -236,9 +290,16 @@ fn first_batches(source: &TokenSource, shape: BatchSettings, most: usize) -> Res
     Ok(batches)
 }
 
-/// Replaces the trainer's weights by those of a checkpoint.
+/// Replaces what is trained by what a checkpoint holds.
 pub(crate) fn load_weights(path: &Path, trainer: &mut Trainer<'_>) -> Result<(), TrainError> {
-    let layout = trainer.params.layout().clone();
-    trainer.params = load_parameters(layout, &HfFolder::open(path)?)?;
-    Ok(())
+    let Some(adapter) = trainer.adapter() else {
+        let layout = trainer.params().layout().clone();
+        return trainer.set_params(&load_parameters(layout, &HfFolder::open(path)?)?);
+    };
+    let saved = shakti_checkpoint::read_adapter(path, trainer.config())?;
+    if saved.config() != adapter.config() {
+        let problem = format!("adapter {:?}, expected {:?}", saved.config(), adapter.config());
+        return Err(TrainError::checkpoint(path, problem));
+    }
+    trainer.set_params(saved.params())
 }

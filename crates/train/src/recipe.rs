@@ -5,7 +5,7 @@
 //! `auto`) is written into the resolved recipe in the run folder before step 1; that file is a recipe too.
 
 mod check;
-mod optimizer;
+mod lora;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use shakti_kernels::{Cpu, Precision};
 
 use crate::schedule::{Schedule, ScheduleKind};
-pub use optimizer::{AdamWSection, MuonSection, OptimizerKind};
+
+pub use lora::LoraSection;
 
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Recipe {
     pub data: DataSection,
     /// How.
     pub train: TrainSection,
+    /// An adapter, if that is what is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraSection>,
     /// Where the run is written.
     pub output: OutputSection,
 }
@@ -45,7 +49,7 @@ pub struct ModelSection {
     /// A `config.json`, trained from random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
-    /// A checkpoint folder whose weights (not optimizer) the run starts from.
+    /// A checkpoint folder or GGUF file whose weights (not optimizer) the run starts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// Keys of `config.json` to replace, such as `hidden_dropout = 0.1`.
@@ -230,15 +234,27 @@ pub struct TrainSection {
     /// Checkpoints that stay; older ones are deleted.
     #[serde(default = "default_keep")]
     pub keep_checkpoints: usize,
-    /// What turns gradients into updates.
-    #[serde(default)]
-    pub optimizer: OptimizerKind,
-    /// AdamW, and the weight decay of all.
+    /// The optimizer.
     #[serde(default)]
     pub adamw: AdamWSection,
-    /// Muon.
-    #[serde(default)]
-    pub muon: MuonSection,
+}
+
+/// `[train.adamw]` (arXiv 1711.05101, the formula of `torch.optim.AdamW`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamWSection {
+    /// Decay of the running means of gradient and squared gradient.
+    pub betas: [f64; 2],
+    /// Added to the root of the second mean.
+    pub eps: f64,
+    /// Decay of matrices (embedding included), relative to the learning rate; norms and biases have none.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWSection {
+    fn default() -> Self {
+        Self { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1 }
+    }
 }
 
 /// `[output]`.

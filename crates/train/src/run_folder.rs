@@ -5,8 +5,9 @@
 //! contamination.json what the training records share with test sets and held-out records
 //! tokenizer/         the tokenizer, if the run trained one
 //! log.jsonl          one line a step
-//! checkpoint-<step>/ Hugging Face folder and training state
+//! checkpoint-<step>/ Hugging Face folder (or PEFT folder of an adapter) and training state
 //! model/             Hugging Face folder of the finished model
+//! adapter/           or PEFT folder of the finished adapter
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -24,6 +25,8 @@ use crate::recipe::{PrecisionChoice, Recipe};
 pub const RECIPE_FILE: &str = "recipe.toml";
 /// Name of the finished model's folder.
 pub const MODEL_FOLDER: &str = "model";
+/// Name of the finished adapter's folder.
+pub const ADAPTER_FOLDER: &str = "adapter";
 /// Name of the folder of a tokenizer that the run trained.
 pub(crate) const TOKENIZER_FOLDER: &str = "tokenizer";
 const LOCK_FILE: &str = ".lock";
@@ -193,7 +196,9 @@ impl RunFolder {
         for step in checkpoints.steps()? {
             remove(&checkpoints.path(step))?;
         }
-        for name in [MODEL_FOLDER, TOKENIZER_FOLDER, LOG_FILE, CONTAMINATION_FILE, RECIPE_FILE] {
+        for name in
+            [MODEL_FOLDER, ADAPTER_FOLDER, TOKENIZER_FOLDER, LOG_FILE, CONTAMINATION_FILE, RECIPE_FILE]
+        {
             remove(&self.path.join(name))?;
         }
         Ok(())

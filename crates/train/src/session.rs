@@ -12,7 +12,7 @@ use crate::observer::{Event, Observer};
 use crate::prepare::Prepared;
 use crate::recipe::Recipe;
 use crate::run::Outcome;
-use crate::run_folder::{MODEL_FOLDER, RunFolder};
+use crate::run_folder::RunFolder;
 use crate::trainer::StepResult;
 
 /// Weight of the newest step in the running mean of seconds a step.
@@ -73,8 +73,7 @@ impl<'a> Session<'a> {
         let newest = self.checkpoints.newest(&mut |warning| observer.event(&Event::Warning(warning)))?;
         let Some((step, path)) = newest else { return Ok(()) };
         let Prepared { trainer, loader, .. } = &mut self.prepared;
-        let layout = trainer.params().layout().clone();
-        let state = load_state(&path, &mut trainer.optimizer, layout.specs())?;
+        let state = load_state(&path, &mut trainer.optimizer)?;
         let refuse = |problem: String| TrainError::Resume { path: path.clone(), problem };
         if state.recipe_sha256 != self.recipe_sha256 {
             return Err(refuse("it was made with another recipe.toml than the one in the run folder".into()));
@@ -120,7 +119,8 @@ impl<'a> Session<'a> {
                 self.save(&log, observer)?;
             }
         }
-        let model = self.folder.write_folder(MODEL_FOLDER, |path| self.prepared.write_model(path))?;
+        let name = self.prepared.output_name();
+        let model = self.folder.write_folder(name, |path| self.prepared.write_model(path))?;
         Ok(self.outcome(Some(model), last, &clock))
     }
 
@@ -182,8 +182,7 @@ impl<'a> Session<'a> {
             zero_gradient_steps: memory.zero_steps.clone(),
         };
         let mut write_model = |path: &std::path::Path| self.prepared.write_model(path);
-        let optimizer = (&trainer.optimizer, trainer.params().layout().specs());
-        let path = self.checkpoints.save(&state, optimizer, &mut write_model)?;
+        let path = self.checkpoints.save(&state, &trainer.optimizer, &mut write_model)?;
         observer.event(&Event::Saved { step, path: &path });
         self.saved = Some((step, path));
         Ok(())

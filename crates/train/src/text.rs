@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use shakti_checkpoint::FolderContents;
+use shakti_checkpoint::{FolderContents, ModelFile, TokenizerSource};
 use shakti_data::{Corpus, DataError, Split, TextEncoder};
 use shakti_tokenizer::{ChatTemplate, Tokenizer, TrainOptions, TrainedFiles};
 
@@ -27,6 +27,16 @@ impl Text {
         let files = FolderContents::of_tokenizer(&file)?;
         let template = ChatTemplate::of(&tokenizer)?;
         Ok(Self { tokenizer, template, files })
+    }
+
+    /// The tokenizer of an open model; one that lies in a GGUF file has no files of its own.
+    pub(crate) fn of_model(model: &ModelFile) -> Result<Self, TrainError> {
+        if let TokenizerSource::Folder(folder) = model.tokenizer() {
+            return Self::open(folder);
+        }
+        let tokenizer = model.read_tokenizer()?;
+        let template = ChatTemplate::of(&tokenizer)?;
+        Ok(Self { tokenizer, template, files: FolderContents::default() })
     }
 
     /// Trains one on the training records of all files of the corpus.

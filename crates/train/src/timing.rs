@@ -40,7 +40,7 @@ pub(crate) fn fix_steps(
     let begin = Instant::now();
     folder.try_folder(|path| prepared.write_model(path))?;
     let write = begin.elapsed().as_secs_f64();
-    prepared.trainer.reset(params);
+    prepared.trainer.reset(&params)?;
     prepared.loader.restore(&position)?;
     // At the end one of each comes besides the finished model.
     let save = CHECKPOINT_MODELS * write;

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use shakti_data::Batch as DataBatch;
 use shakti_kernels::{Cpu, Precision};
-use shakti_model::{Batch, Compute, Decoder, LossSum, ModelConfig, Parameters, Targets, TrainPass, Weights};
+use shakti_model::{Adapter, Batch, Compute, Decoder, LossSum, ModelConfig, Parameters, Targets, TrainPass};
 
 use crate::TrainError;
+use crate::learner::{Frozen, Learner};
 use crate::optimizer::{Optimizer, OptimizerSettings};
 use crate::schedule::Schedule;
 
@@ -45,7 +46,7 @@ pub struct Trainer<'a> {
     cpu: &'a Cpu,
     decoder: Decoder,
     settings: TrainerSettings,
-    pub(crate) params: Parameters,
+    pub(crate) learner: Learner,
     grads: Parameters,
     pub(crate) optimizer: Optimizer,
 }
@@ -61,15 +62,42 @@ impl<'a> Trainer<'a> {
         params: Parameters,
         settings: TrainerSettings,
     ) -> Result<Self, TrainError> {
-        let decoder = Decoder::new(config)?;
-        let grads = Parameters::zeros(params.layout().clone());
-        let optimizer = Optimizer::new(&params, settings.optimizer);
-        Ok(Self { cpu, decoder, settings, params, grads, optimizer })
+        Self::of(cpu, config, Learner::Model(params), settings)
     }
 
-    /// The weights.
+    /// A trainer of an adapter beside frozen weights of the same configuration.
+    ///
+    /// # Errors
+    /// A configuration that contradicts itself.
+    pub fn of_adapter(
+        cpu: &'a Cpu,
+        config: ModelConfig,
+        (base, adapter): (Frozen, Adapter),
+        settings: TrainerSettings,
+    ) -> Result<Self, TrainError> {
+        Self::of(cpu, config, Learner::Adapter { base, adapter: Box::new(adapter) }, settings)
+    }
+
+    fn of(
+        cpu: &'a Cpu,
+        config: ModelConfig,
+        learner: Learner,
+        settings: TrainerSettings,
+    ) -> Result<Self, TrainError> {
+        let decoder = Decoder::new(config)?;
+        let grads = Parameters::zeros(learner.params().layout().clone());
+        let optimizer = Optimizer::new(learner.params(), settings.optimizer);
+        Ok(Self { cpu, decoder, settings, learner, grads, optimizer })
+    }
+
+    /// What is trained: the weights, or the adapter's.
     pub fn params(&self) -> &Parameters {
-        &self.params
+        self.learner.params()
+    }
+
+    /// The adapter, if one is trained.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.learner.adapter()
     }
 
     /// The configuration of the model.
@@ -88,9 +116,17 @@ impl<'a> Trainer<'a> {
     }
 
     /// Back to the moment before the first step, with these weights.
-    pub(crate) fn reset(&mut self, params: Parameters) {
-        self.optimizer = Optimizer::new(&params, self.settings.optimizer);
-        self.params = params;
+    pub(crate) fn reset(&mut self, params: &Parameters) -> Result<(), TrainError> {
+        self.optimizer = Optimizer::new(params, self.settings.optimizer);
+        self.set_params(params)
+    }
+
+    /// Replaces what is trained by values of the same layout.
+    pub(crate) fn set_params(&mut self, params: &Parameters) -> Result<(), TrainError> {
+        self.learner.change(self.cpu, |trained| {
+            trained.data.copy_from_slice(&params.data);
+            Ok(())
+        })
     }
 
     /// One step on the micro-batches together: the gradient is that of their mean loss, as if they were one batch.
@@ -116,7 +152,7 @@ impl<'a> Trainer<'a> {
                 dropout_seed: dropout_seed(self.settings.seed, step, micro as u64),
             };
             let pair = (model_batch(batch, &rows), targets(batch));
-            let loss = self.decoder.loss_and_gradients(compute, &self.params, pair, pass, &mut self.grads)?;
+            let loss = self.learner.gradients((&self.decoder, compute), pair, pass, &mut self.grads)?;
             sum.nats += loss.nats;
             sum.weight += loss.weight;
             tokens += batch.tokens.len() as u64;
@@ -127,17 +163,18 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::NonFiniteLoss { step, loss, tensor });
         }
         let learning_rate = self.settings.peak_learning_rate * self.settings.schedule.multiplier(step);
-        let grad_norm = self.optimizer.update(compute, &mut self.params, &self.grads, learning_rate)?;
+        let Self { cpu, learner, optimizer, grads, .. } = self;
+        let grad_norm = learner.change(cpu, |params| optimizer.update(cpu, params, grads, learning_rate))?;
         Ok(StepResult { step, loss, grad_norm, learning_rate, tokens })
     }
 
-    /// The loss of held-out batches.
+    /// The loss of held-out batches; blocks are multiplied as serving does.
     ///
     /// # Errors
     /// Batches that do not fit the model.
     pub fn validate(&self, batches: &[DataBatch]) -> Result<LossSum, TrainError> {
         let compute = Compute { cpu: self.cpu, precision: self.settings.precision };
-        let weights = Weights::dense(&self.params);
+        let weights = self.learner.weights();
         let mut sum = LossSum::default();
         for batch in batches {
             let rows = rows(batch);
@@ -149,9 +186,10 @@ impl<'a> Trainer<'a> {
     }
 
     fn non_finite_parameter(&self) -> Option<String> {
-        let specs = self.params.layout().specs();
+        let params = self.learner.params();
+        let specs = params.layout().specs();
         let index =
-            (0..specs.len()).find(|index| self.params.slice(*index).iter().any(|value| !value.is_finite()));
+            (0..specs.len()).find(|index| params.slice(*index).iter().any(|value| !value.is_finite()));
         index.map(|index| specs[index].name.clone())
     }
 }

@@ -14,7 +14,6 @@ mod perplexity;
 mod plan;
 mod privacy;
 mod quickstart;
-mod runs;
 mod tokenizer;
 mod train;
 mod usage;

@@ -1,19 +1,20 @@
 //! What a recipe's types cannot say: ranges, and keys that exclude each other.
 
-use super::Recipe;
+use super::{Recipe, lora};
 
 /// A key and what is wrong with it.
-type Problem = (&'static str, String);
+pub(super) type Problem = (&'static str, String);
 
 pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     model(recipe)?;
+    lora::check(recipe)?;
     data(recipe)?;
     lengths(recipe)?;
     learning_rate(recipe)?;
     optimizer(recipe)
 }
 
-fn ensure(ok: bool, key: &'static str, problem: impl FnOnce() -> String) -> Result<(), Problem> {
+pub(super) fn ensure(ok: bool, key: &'static str, problem: impl FnOnce() -> String) -> Result<(), Problem> {
     if ok { Ok(()) } else { Err((key, problem())) }
 }
 
@@ -137,13 +138,6 @@ fn optimizer(recipe: &Recipe) -> Result<(), Problem> {
         format!("{}, expected more than 0 and at most 1", adamw.eps)
     })?;
     in_range("train.adamw.weight_decay", adamw.weight_decay, 0.0, 10.0)?;
-    let muon = &train.muon;
-    ensure((0.0..1.0).contains(&muon.momentum), "train.muon.momentum", || {
-        format!("{}, expected 0 up to but not including 1", muon.momentum)
-    })?;
-    ensure((1..=20).contains(&muon.iterations), "train.muon.iterations", || {
-        format!("{}, expected 1 to 20", muon.iterations)
-    })?;
     in_range("train.clip_grad_norm", train.clip_grad_norm, 0.0, f64::MAX)?;
     let ratio = train.max_grad_norm_ratio;
     ensure(ratio == 0.0 || ratio > 1.0, "train.max_grad_norm_ratio", || {

@@ -153,6 +153,31 @@ fn values_out_of_range_are_refused_with_their_line() {
 }
 
 #[test]
+fn a_lora_section_has_defaults_and_is_checked() {
+    let text = MINIMAL
+        .replace("preset = \"shakti-nano\"", "from = \"base.gguf\"")
+        .replace("[tokenizer.train]\nvocab_size = 512\n", "");
+    let recipe = parse(&text, &["lora.rank=8"]).expect("a valid recipe");
+    let lora = recipe.lora.expect("a section");
+    assert_eq!((lora.rank, lora.alpha, lora.targets.len(), lora.dora), (8, 32.0, 7, false));
+    let cases = [
+        ("lora.rank=0", "lora.rank", "0, expected 1 to 4096"),
+        ("lora.alpha=-2", "lora.alpha", "-2, expected more than 0"),
+        ("lora.dropout=1.0", "lora.dropout", "1, expected 0 up to but not including 1"),
+        ("lora.targets=[]", "lora.targets", "none, expected some of q_proj"),
+        ("lora.targets=[\"lm_head\"]", "lora.targets", "`lm_head`, expected some of q_proj"),
+        ("lora.r=4", "lora.r", "unknown field `r`"),
+    ];
+    for (change, expected_key, expected) in cases {
+        let (place, key, problem) = refusal(&text, &[change]);
+        assert_eq!((place.as_str(), key.as_str()), (format!("--set {change}").as_str(), expected_key));
+        assert!(problem.contains(expected), "{problem}");
+    }
+    let (_, key, problem) = refusal(MINIMAL, &["lora.rank=8"]);
+    assert!(key == "lora" && problem.contains("`model.from`"), "{key}: {problem}");
+}
+
+#[test]
 fn fixing_the_steps_turns_shares_into_counts() {
     let text = MINIMAL.replace("steps = 100", "minutes = 1.5\nwarmup_share = 0.1");
     let recipe = parse(&text, &[]).expect("a valid recipe").with_steps(50);
@@ -189,6 +214,7 @@ fn every_key_stands_in_the_documentation() {
         "train.warmup_share",
     ];
     found.extend(rare.map(String::from));
+    keys("lora", &toml::Table::try_from(LoraSection::default()).expect("a table"), &mut found);
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats/recipe.md");
     let page = std::fs::read_to_string(page).expect("the page");
     assert!(found.len() > 30, "{found:?}");

@@ -176,7 +176,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             let mut trainer = Trainer::new(&cpu, config, params, settings).expect("a trainer");
             let results: Vec<StepResult> =
                 (0..3).map(|_| trainer.step(&documents()).expect("a step")).collect();
-            let bits: Vec<u32> = trainer.params.data.iter().map(|value| value.to_bits()).collect();
+            let bits: Vec<u32> = trainer.params().data.iter().map(|value| value.to_bits()).collect();
             (results, bits)
         };
         let one = run(1);
@@ -210,13 +210,17 @@ fn a_nan_weight_stops_the_step_by_name_and_changes_nothing() {
     let cpu = Cpu::new(KernelSet::best().expect("a kernel set"), 1);
     let mut trainer = trainer(&cpu);
     let name = "model.layers.1.mlp.up_proj.weight";
-    let index = trainer.params.layout().index(name).expect("a parameter");
-    trainer.params.slice_mut(index)[5] = f32::NAN;
-    let before: Vec<u32> = trainer.params.data.iter().map(|value| value.to_bits()).collect();
+    let index = trainer.params().layout().index(name).expect("a parameter");
+    let poisoned = trainer.learner.change(&cpu, |params| {
+        params.slice_mut(index)[5] = f32::NAN;
+        Ok(())
+    });
+    poisoned.expect("a change");
+    let before: Vec<u32> = trainer.params().data.iter().map(|value| value.to_bits()).collect();
     let error = trainer.step(&[batch()]).expect_err("a NaN");
     let TrainError::NonFiniteLoss { step: 1, tensor: Some(tensor), .. } = &error else { panic!("{error}") };
     assert_eq!(tensor, name);
-    let after: Vec<u32> = trainer.params.data.iter().map(|value| value.to_bits()).collect();
+    let after: Vec<u32> = trainer.params().data.iter().map(|value| value.to_bits()).collect();
     assert_eq!(before, after);
     assert_eq!(trainer.steps(), 0);
     assert!(error.to_string().starts_with("step 1: the loss is NaN"), "{error}");

@@ -60,6 +60,19 @@ pub fn recipe_text(data: &Path, out: &Path) -> String {
     )
 }
 
+/// The same for fine-tuning on the conversations, from the weights at `from`.
+pub fn sft_text(data: &Path, from: &Path, out: &Path) -> String {
+    let config = format!("config = '{}/config.json'", data.display());
+    recipe_text(data, out)
+        .replace(&config, &format!("from = '{}'", from.display()))
+        .replace("[tokenizer.train]\nvocab_size = 300\n", "")
+        .replace("'pretrain'", "'sft'")
+        .replace("sequence_length = 32", "sequence_length = 64")
+        .replace("text.jsonl", "other.jsonl")
+        .replace("chat.jsonl", "text.jsonl")
+        .replace("other.jsonl", "chat.jsonl")
+}
+
 pub fn recipe(data: &Path, out: &Path, overrides: &[&str]) -> Recipe {
     let overrides: Vec<String> = overrides.iter().map(|item| item.to_string()).collect();
     Recipe::parse(&recipe_text(data, out), "recipe.toml", &overrides).expect("a valid recipe")

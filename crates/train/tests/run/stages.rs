@@ -47,17 +47,7 @@ fn pretraining_then_sft_lowers_both_losses() {
     println!("pretraining loss {} to {}", loss(0), loss(59));
     assert!(loss(59) < 0.7 * loss(0), "{} to {}", loss(0), loss(59));
     let from = outcome.model.expect("a model");
-    let text = crate::common::recipe_text(data.path(), &second)
-        .replace(
-            &format!("config = '{}/config.json'", data.path().display()),
-            &format!("from = '{}'", from.display()),
-        )
-        .replace("[tokenizer.train]\nvocab_size = 300\n", "")
-        .replace("'pretrain'", "'sft'")
-        .replace("sequence_length = 32", "sequence_length = 64")
-        .replace("text.jsonl", "other.jsonl")
-        .replace("chat.jsonl", "text.jsonl")
-        .replace("other.jsonl", "chat.jsonl");
+    let text = crate::common::sft_text(data.path(), &from, &second);
     let asked = Recipe::parse(&text, "sft.toml", &["train.steps=30".into()]).expect("a recipe");
     let mut heard = Heard::default();
     run_on(&cpu(2), asked, Start::New, &mut heard).expect("an SFT run");

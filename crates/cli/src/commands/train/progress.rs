@@ -103,9 +103,11 @@ impl Observer for Progress {
                 "{source}: {} training tokens, {} of them targets; {} validation tokens",
                 train.tokens, train.targets, validation.tokens
             )),
-            Event::Model { parameters, kernel_set, precision } => {
+            Event::Model { parameters, trained, kernel_set, precision } => {
+                let adapter =
+                    if trained == parameters { String::new() } else { format!(", an adapter of {trained}") };
                 self.note(&format!(
-                    "model: {parameters} parameters; kernel set {kernel_set}, precision {precision}"
+                    "model: {parameters} parameters{adapter}; kernel set {kernel_set}, precision {precision}"
                 ));
             }
             Event::Timed { seconds_per_step, steps } => {
