@@ -13,6 +13,7 @@ use crate::ops::attention::{TileGrads, TileKeys, TilePart, TileSaved};
 use crate::ops::dropout::DropoutRule;
 use crate::ops::gemm::PackedGemm;
 use crate::ops::optimizer::AdamWFactors;
+use crate::scalar::moments8::Block as Moments8;
 use half::f16;
 use std::ops::Range;
 
@@ -68,6 +69,10 @@ pub(crate) struct FloatKernels {
     pub dropout: unsafe fn(&mut [f32], u64, &DropoutRule),
     /// `param`, `grad`, `m`, `v`, the factors of the step.
     pub adamw: unsafe fn(&mut [f32], &[f32], &mut [f32], &mut [f32], &AdamWFactors),
+    /// `param`, `grad`, both moments of one block in 8 bits, the factors of the step.
+    pub adamw8: unsafe fn(&mut [f32], &[f32], Moments8<'_>, &AdamWFactors),
+    /// `y = a y + b x`: `y`, `x`, `[a, b]`.
+    pub axpby: unsafe fn(&mut [f32], &[f32], [f32; 2]),
     pub sum_squares: unsafe fn(&[f32]) -> f64,
     /// The halves nearest to `x`, finite where `x` is.
     pub to_f16: unsafe fn(&mut [f16], x: &[f32]),

@@ -35,6 +35,7 @@ pub use ops::attention::{
     AttentionGrads, AttentionPlan, AttentionSaved, AttentionTile, KEY_BLOCK, KeyBlock, KvBlocks, KvType,
     KvView, KvViews,
 };
+pub use ops::moments8::{MOMENT_BLOCK, Moment8};
 pub use ops::norm::{LayerNormGrads, LayerNormOutput};
 pub use ops::optimizer::AdamWStep;
 pub use ops::rope::{RopeAngles, RopeFrequencies};

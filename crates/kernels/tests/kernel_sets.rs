@@ -6,7 +6,7 @@ mod common;
 use common::{Attention, Rng, Shape, assert_close, assert_same_bits};
 use shakti_kernels::{
     AdamWStep, AttentionGrads, AttentionSaved, Cpu, KernelSet, KvType, LayerNormGrads, LayerNormOutput,
-    RopeFrequencies,
+    Moment8, RopeFrequencies,
 };
 use std::io::Write;
 
@@ -35,6 +35,7 @@ const CASES: &[Case] = &[
     Case { name: "cross_entropy", units: 32.0, run: cross_entropy },
     Case { name: "dropout", units: EXACT, run: dropout },
     Case { name: "adamw", units: EXACT, run: adamw },
+    Case { name: "adamw8, axpby", units: EXACT, run: adamw8 },
     Case { name: "sum_squares", units: 16.0, run: sum_squares },
     // Scores, exponentials of them, sums over up to 200 keys, and for keys over rows.
     Case { name: "attention", units: 64.0, run: attention },
@@ -214,22 +215,36 @@ fn dropout(cpu: &Cpu) -> Vec<Vec<f32>> {
     vec![x]
 }
 
+fn adamw_step(step: u64) -> AdamWStep {
+    AdamWStep {
+        learning_rate: 1e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step,
+        grad_scale: 0.5,
+    }
+}
+
 fn adamw(cpu: &Cpu) -> Vec<Vec<f32>> {
     let (len, mut rng) = (50_001, Rng(8));
     let (mut param, mut m, mut v) = (rng.values(len), vec![0.0; len], vec![0.0; len]);
     for step in 1..4 {
-        let settings = AdamWStep {
-            learning_rate: 1e-3,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            step,
-            grad_scale: 0.5,
-        };
-        cpu.adamw(&mut param, &rng.values(len), &mut m, &mut v, &settings);
+        cpu.adamw(&mut param, &rng.values(len), &mut m, &mut v, &adamw_step(step));
     }
     vec![param, m, v]
+}
+
+fn adamw8(cpu: &Cpu) -> Vec<Vec<f32>> {
+    let (len, mut rng) = (50_001, Rng(8));
+    let (mut param, mut m, mut v) = (rng.values(len), Moment8::zeros(len, true), Moment8::zeros(len, false));
+    for step in 1..4 {
+        cpu.adamw8(&mut param, &rng.values(len), [&mut m, &mut v], &adamw_step(step));
+    }
+    cpu.axpby(&mut param, &rng.values(len), [0.75, -0.1]);
+    let codes = |moment: &Moment8| moment.codes.iter().map(|code| f32::from(*code)).collect();
+    vec![param, codes(&m), codes(&v), m.scales, v.scales]
 }
 
 fn sum_squares(cpu: &Cpu) -> Vec<Vec<f32>> {

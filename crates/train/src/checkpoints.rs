@@ -5,7 +5,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `training_state.safetensors` | `exp_avg.NAME` and `exp_avg_sq.NAME` of every parameter, F32 |
+//! | `training_state.safetensors` | what the optimizer remembers of every parameter, by the names of PyTorch's |
 //! | `training_state.json` | [`TrainingState`]: step, data position, seeds, what the run was computed with |
 //! | `checksums.sha256` | SHA-256 of every file, written last |
 //!
@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shakti_checkpoint::Overwrite;
 use shakti_checkpoint::safetensors::{PlannedTensor, SafetensorsFile, write_safetensors};
-use shakti_model::Parameters;
+use shakti_model::ParamSpec;
 
 use crate::TrainError;
-use crate::optimizer::{GradientMemory, Optimizer};
+use crate::optimizer::{GradientMemory, Optimizer, StateTensor};
 
 /// What a run is besides weights and running means.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,7 +136,7 @@ impl Checkpoints {
     pub fn save(
         &self,
         state: &TrainingState,
-        optimizer: &Optimizer,
+        optimizer: (&Optimizer, &[ParamSpec]),
         write_model: &mut dyn FnMut(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
         self.save_with(&mut Uninterrupted, state, optimizer, write_model)
@@ -146,7 +146,7 @@ impl Checkpoints {
         &self,
         operations: &mut dyn Operations,
         state: &TrainingState,
-        optimizer: &Optimizer,
+        optimizer: (&Optimizer, &[ParamSpec]),
         write_model: &mut dyn FnMut(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
         let temporary = self.run.join(format!(".checkpoint-{}.tmp", state.step));
@@ -166,7 +166,7 @@ impl Checkpoints {
         operations: &mut dyn Operations,
         (temporary, path): (&Path, &Path),
         state: &TrainingState,
-        optimizer: &Optimizer,
+        optimizer: (&Optimizer, &[ParamSpec]),
         write_model: &mut dyn FnMut(&Path) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
         operations.run("remove what a kill left behind", &mut || remove_folder(temporary))?;
@@ -174,7 +174,7 @@ impl Checkpoints {
             .run("create the folder", &mut || Ok(shakti_checkpoint::files::create_folder(temporary)?))?;
         operations.run("write the model", &mut || write_model(temporary))?;
         operations
-            .run("write the running means", &mut || write_means(&temporary.join(MEANS_FILE), optimizer))?;
+            .run("write the running means", &mut || write_states(&temporary.join(MEANS_FILE), optimizer))?;
         operations.run("write the state", &mut || {
             let text = serde_json::to_string_pretty(state).expect("a struct of numbers and strings");
             let file = temporary.join(STATE_FILE);
@@ -244,44 +244,38 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), TrainError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(TrainError::file(path, "flush"))
 }
 
-const MEANS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
-
-fn write_means(path: &Path, optimizer: &Optimizer) -> Result<(), TrainError> {
-    let means = [&optimizer.m, &optimizer.v];
-    let specs = optimizer.m.layout().specs();
-    let plan = |name: &&str| {
-        let tensor = |spec: &shakti_model::ParamSpec| PlannedTensor {
-            name: format!("{name}.{}", spec.name),
-            dtype: "F32",
-            shape: spec.shape.clone(),
-            byte_len: 4 * spec.num_elements(),
-        };
-        specs.iter().map(tensor).collect::<Vec<_>>()
+fn write_states(path: &Path, (optimizer, specs): (&Optimizer, &[ParamSpec])) -> Result<(), TrainError> {
+    let plan = |tensor: StateTensor<'_>| PlannedTensor {
+        name: tensor.name,
+        dtype: tensor.values.dtype(),
+        byte_len: tensor.values.byte_len(),
+        shape: tensor.shape,
     };
-    let planned: Vec<PlannedTensor> = MEANS.iter().flat_map(plan).collect();
-    let mut next = 0;
+    let planned: Vec<PlannedTensor> = optimizer.tensors(specs).map(plan).collect();
+    let mut tensors = optimizer.tensors(specs);
     let bytes = |_: &PlannedTensor| {
-        let values = means[next / specs.len()].slice(next % specs.len());
-        next += 1;
-        Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into())
+        let tensor = tensors.next().expect("as many tensors as were planned");
+        Ok(tensor.values.bytes().into())
     };
     Ok(write_safetensors(path, Overwrite::Replace, &planned, bytes)?)
 }
 
-/// Reads the state of a checkpoint and, into `optimizer`, its running means.
+/// Reads the state of a checkpoint and, into `optimizer`, what it remembers of the parameters `specs`.
 ///
 /// # Errors
 /// Names the file and tensor that is missing or of another shape.
-pub(crate) fn load_state(folder: &Path, optimizer: &mut Optimizer) -> Result<TrainingState, TrainError> {
+pub(crate) fn load_state(
+    folder: &Path,
+    optimizer: &mut Optimizer,
+    specs: &[ParamSpec],
+) -> Result<TrainingState, TrainError> {
     let state = read_state(&folder.join(STATE_FILE))?;
     let tensors = optimizer.memory.zero_steps.len();
     if state.zero_gradient_steps.len() != tensors {
         let problem = format!("state of {} parameters, expected {tensors}", state.zero_gradient_steps.len());
         return Err(TrainError::checkpoint(&folder.join(STATE_FILE), problem));
     }
-    let file = SafetensorsFile::open(&folder.join(MEANS_FILE))?;
-    read_mean(&file, MEANS[0], &mut optimizer.m)?;
-    read_mean(&file, MEANS[1], &mut optimizer.v)?;
+    read_states(&folder.join(MEANS_FILE), optimizer, specs)?;
     optimizer.memory = GradientMemory {
         steps: state.step,
         usual_norm: f64::from_bits(state.usual_norm_bits),
@@ -310,22 +304,22 @@ fn read_state(path: &Path) -> Result<TrainingState, TrainError> {
     Ok(state)
 }
 
-fn read_mean(file: &SafetensorsFile, prefix: &str, mean: &mut Parameters) -> Result<(), TrainError> {
-    let layout = mean.layout().clone();
-    for (index, spec) in layout.specs().iter().enumerate() {
-        let name = format!("{prefix}.{}", spec.name);
+fn read_states(path: &Path, optimizer: &mut Optimizer, specs: &[ParamSpec]) -> Result<(), TrainError> {
+    let file = SafetensorsFile::open(path)?;
+    let mut found = Vec::new();
+    for StateTensor { name, shape, values } in optimizer.tensors(specs) {
+        let dtype = values.dtype();
         let tensor = file.tensor(&name);
-        let fits = tensor.filter(|tensor| tensor.dtype == "F32" && tensor.shape == spec.shape);
+        let fits = tensor.filter(|tensor| tensor.dtype == dtype && tensor.shape == shape);
         let Some(tensor) = fits else {
             let found = tensor.map_or("none".into(), |tensor| format!("{} {:?}", tensor.dtype, tensor.shape));
-            let problem = format!("tensor `{name}`: expected F32 {:?}, found {found}", spec.shape);
-            return Err(TrainError::checkpoint(file.path(), problem));
+            let problem = format!("tensor `{name}`: expected {dtype} {shape:?}, found {found}");
+            return Err(TrainError::checkpoint(path, problem));
         };
-        let bytes = file.bytes(tensor).as_chunks::<4>().0;
-        for (value, bytes) in mean.slice_mut(index).iter_mut().zip(bytes) {
-            *value = f32::from_le_bytes(*bytes);
-        }
+        found.push(file.bytes(tensor));
     }
+    let mut found = found.into_iter();
+    optimizer.fill(|| found.next().unwrap_or_default().to_vec());
     Ok(())
 }
 

@@ -1,18 +1,22 @@
-//! One update of the weights: gradient norm, health of the gradients, clipping, AdamW.
+//! One update of the weights: gradient norm, health of the gradients, clipping, then AdamW or Muon.
 //!
 //! ```text
 //! norm = sqrt(sum over tensors of sum_squares(g))        f64, tensors in state-dict order
 //! g   *= min(1, clip_grad_norm / (norm + 1e-6))          as torch.nn.utils.clip_grad_norm_
-//! AdamW on every tensor; weight decay on matrices only
+//! AdamW or Muon on every tensor; weight decay on matrices only
 //! ```
 //!
 //! Nothing here depends on the number of threads.
 
-use shakti_kernels::{AdamWStep, Cpu};
-use shakti_model::{Layout, Parameters};
+mod muon;
+mod state;
+
+use shakti_model::{Compute, Layout, ParamSpec, Parameters};
 
 use crate::TrainError;
-use crate::recipe::TrainSection;
+use crate::recipe::{AdamWSection, MuonSection, OptimizerKind, TrainSection};
+use state::Step;
+pub(crate) use state::{State, StateTensor};
 
 /// Weight of the newest step in the running mean of gradient norms.
 const NORM_MEAN_SHARE: f64 = 0.05;
@@ -22,12 +26,16 @@ const SETTLING_STEPS: u64 = 20;
 /// What a step does to the weights, fixed for a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OptimizerSettings {
+    /// AdamW, with moments in 32 or 8 bits, or Muon.
+    pub kind: OptimizerKind,
     /// Decay of the running means of gradient and squared gradient.
     pub betas: [f64; 2],
     /// Added to the root of the second mean.
     pub eps: f64,
     /// Decay of matrices, relative to the learning rate.
     pub weight_decay: f64,
+    /// What Muon needs besides.
+    pub muon: MuonSection,
     /// Largest gradient norm that is applied; 0: any.
     pub clip_grad_norm: f64,
     /// Largest gradient norm relative to the running mean; 0: any.
@@ -39,9 +47,11 @@ pub struct OptimizerSettings {
 impl From<&TrainSection> for OptimizerSettings {
     fn from(train: &TrainSection) -> Self {
         Self {
+            kind: train.optimizer,
             betas: train.adamw.betas,
             eps: train.adamw.eps,
             weight_decay: train.adamw.weight_decay,
+            muon: train.muon,
             clip_grad_norm: train.clip_grad_norm,
             max_grad_norm_ratio: train.max_grad_norm_ratio,
             dead_gradient_steps: train.dead_gradient_steps,
@@ -49,14 +59,29 @@ impl From<&TrainSection> for OptimizerSettings {
     }
 }
 
-/// AdamW with its two running means, and what is remembered of gradients to tell when they are ill.
+/// AdamW with the defaults of a recipe, and no check of gradients.
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        let AdamWSection { betas, eps, weight_decay } = AdamWSection::default();
+        Self {
+            kind: OptimizerKind::AdamW,
+            betas,
+            eps,
+            weight_decay,
+            muon: MuonSection::default(),
+            clip_grad_norm: 1.0,
+            max_grad_norm_ratio: 0.0,
+            dead_gradient_steps: 0,
+        }
+    }
+}
+
+/// What is remembered of each parameter, and of gradients to tell when they are ill.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     settings: OptimizerSettings,
-    /// Running mean of the gradient (`exp_avg`).
-    pub(crate) m: Parameters,
-    /// Running mean of the squared gradient (`exp_avg_sq`).
-    pub(crate) v: Parameters,
+    /// One for each parameter, in state-dict order.
+    states: Vec<State>,
     pub(crate) memory: GradientMemory,
 }
 
@@ -74,10 +99,25 @@ pub(crate) struct GradientMemory {
 impl Optimizer {
     /// An optimizer before its first step, for parameters of one layout.
     pub fn new(params: &Parameters, settings: OptimizerSettings) -> Self {
-        let zeros = || Parameters::zeros(params.layout().clone());
-        let zero_steps = vec![0; params.layout().specs().len()];
-        let memory = GradientMemory { zero_steps, ..GradientMemory::default() };
-        Self { settings, m: zeros(), v: zeros(), memory }
+        let specs = params.layout().specs();
+        let memory = GradientMemory { zero_steps: vec![0; specs.len()], ..GradientMemory::default() };
+        let states = specs.iter().map(|spec| State::new(settings.kind, spec)).collect();
+        Self { settings, states, memory }
+    }
+
+    /// What a checkpoint holds of it, for parameters with these names and shapes.
+    pub(crate) fn tensors<'a>(&'a self, specs: &'a [ParamSpec]) -> impl Iterator<Item = StateTensor<'a>> {
+        self.states.iter().zip(specs).flat_map(|(state, spec)| state.tensors(spec))
+    }
+
+    /// Takes from a checkpoint what [`tensors`](Self::tensors) lists, in that order.
+    pub(crate) fn fill(&mut self, mut bytes: impl FnMut() -> Vec<u8>) {
+        self.states.iter_mut().for_each(|state| state.fill(&mut bytes));
+    }
+
+    /// Bytes of states that an optimizer of this kind keeps for parameters of these shapes.
+    pub fn state_bytes(kind: OptimizerKind, specs: &[ParamSpec]) -> usize {
+        specs.iter().map(|spec| state::byte_len(kind, spec)).sum()
     }
 
     /// Updates made so far.
@@ -91,32 +131,23 @@ impl Optimizer {
     /// A gradient that is not finite, explodes, or has been zero for too long; the weights are unchanged then.
     pub fn update(
         &mut self,
-        cpu: &Cpu,
+        compute: Compute<'_>,
         params: &mut Parameters,
         grads: &Parameters,
         learning_rate: f64,
     ) -> Result<f64, TrainError> {
         let layout = params.layout().clone();
         let squares: Vec<f64> =
-            (0..layout.specs().len()).map(|index| cpu.sum_squares(grads.slice(index))).collect();
+            (0..layout.specs().len()).map(|index| compute.cpu.sum_squares(grads.slice(index))).collect();
         let norm = squares.iter().sum::<f64>().sqrt();
         self.examine(&layout, grads, &squares, norm)?;
         self.memory.steps += 1;
         let settings = &self.settings;
         let clip = settings.clip_grad_norm;
-        let scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        for (index, spec) in layout.specs().iter().enumerate() {
-            let step = AdamWStep {
-                learning_rate: learning_rate as f32,
-                beta1: settings.betas[0] as f32,
-                beta2: settings.betas[1] as f32,
-                eps: settings.eps as f32,
-                weight_decay: if spec.shape.len() > 1 { settings.weight_decay as f32 } else { 0.0 },
-                step: self.memory.steps,
-                grad_scale: scale as f32,
-            };
-            let (m, v) = (self.m.slice_mut(index), self.v.slice_mut(index));
-            cpu.adamw(params.slice_mut(index), grads.slice(index), m, v, &step);
+        let grad_scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let step = Step { settings, learning_rate, number: self.memory.steps, grad_scale };
+        for (index, (spec, state)) in layout.specs().iter().zip(&mut self.states).enumerate() {
+            state.update(compute, (params.slice_mut(index), grads.slice(index)), &step, &spec.shape);
         }
         Ok(norm)
     }
@@ -156,5 +187,7 @@ impl Optimizer {
     }
 }
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,6 +6,7 @@
 
 mod check;
 mod lora;
+mod optimizer;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use shakti_kernels::{Cpu, Precision};
 
 use crate::schedule::{Schedule, ScheduleKind};
-
 pub use lora::LoraSection;
+pub use optimizer::{AdamWSection, MuonSection, OptimizerKind};
 
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -234,27 +235,15 @@ pub struct TrainSection {
     /// Checkpoints that stay; older ones are deleted.
     #[serde(default = "default_keep")]
     pub keep_checkpoints: usize,
-    /// The optimizer.
+    /// What turns gradients into updates.
+    #[serde(default)]
+    pub optimizer: OptimizerKind,
+    /// AdamW, and the weight decay of all.
     #[serde(default)]
     pub adamw: AdamWSection,
-}
-
-/// `[train.adamw]` (arXiv 1711.05101, the formula of `torch.optim.AdamW`).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdamWSection {
-    /// Decay of the running means of gradient and squared gradient.
-    pub betas: [f64; 2],
-    /// Added to the root of the second mean.
-    pub eps: f64,
-    /// Decay of matrices (embedding included), relative to the learning rate; norms and biases have none.
-    pub weight_decay: f64,
-}
-
-impl Default for AdamWSection {
-    fn default() -> Self {
-        Self { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1 }
-    }
+    /// Muon.
+    #[serde(default)]
+    pub muon: MuonSection,
 }
 
 /// `[output]`.

@@ -73,7 +73,8 @@ impl<'a> Session<'a> {
         let newest = self.checkpoints.newest(&mut |warning| observer.event(&Event::Warning(warning)))?;
         let Some((step, path)) = newest else { return Ok(()) };
         let Prepared { trainer, loader, .. } = &mut self.prepared;
-        let state = load_state(&path, &mut trainer.optimizer)?;
+        let layout = trainer.params().layout().clone();
+        let state = load_state(&path, &mut trainer.optimizer, layout.specs())?;
         let refuse = |problem: String| TrainError::Resume { path: path.clone(), problem };
         if state.recipe_sha256 != self.recipe_sha256 {
             return Err(refuse("it was made with another recipe.toml than the one in the run folder".into()));
@@ -182,7 +183,8 @@ impl<'a> Session<'a> {
             zero_gradient_steps: memory.zero_steps.clone(),
         };
         let mut write_model = |path: &std::path::Path| self.prepared.write_model(path);
-        let path = self.checkpoints.save(&state, &trainer.optimizer, &mut write_model)?;
+        let optimizer = (&trainer.optimizer, trainer.params().layout().specs());
+        let path = self.checkpoints.save(&state, optimizer, &mut write_model)?;
         observer.event(&Event::Saved { step, path: &path });
         self.saved = Some((step, path));
         Ok(())

@@ -164,7 +164,8 @@ impl<'a> Trainer<'a> {
         }
         let learning_rate = self.settings.peak_learning_rate * self.settings.schedule.multiplier(step);
         let Self { cpu, learner, optimizer, grads, .. } = self;
-        let grad_norm = learner.change(cpu, |params| optimizer.update(cpu, params, grads, learning_rate))?;
+        let grad_norm =
+            learner.change(cpu, |params| optimizer.update(compute, params, grads, learning_rate))?;
         Ok(StepResult { step, loss, grad_norm, learning_rate, tokens })
     }
 

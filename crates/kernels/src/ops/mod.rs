@@ -7,6 +7,7 @@ pub(crate) mod dropout;
 pub(crate) mod embedding;
 pub(crate) mod gemm;
 pub(crate) mod loss;
+pub(crate) mod moments8;
 pub(crate) mod norm;
 pub(crate) mod optimizer;
 pub(crate) mod rope;

@@ -40,7 +40,7 @@ pub(crate) struct AdamWFactors {
 }
 
 impl AdamWStep {
-    fn factors(&self) -> AdamWFactors {
+    pub(super) fn factors(&self) -> AdamWFactors {
         let power = |beta: f32| f64::from(beta).powf(self.step as f64);
         let learning_rate = f64::from(self.learning_rate);
         AdamWFactors {
@@ -70,6 +70,18 @@ impl Cpu {
             let (param, m, v) =
                 unsafe { (param.part(part.clone()), m.part(part.clone()), v.part(part.clone())) };
             kernel!(self, adamw(param, &grad[part], m, v, &factors));
+        });
+    }
+
+    /// `y = a y + b x`.
+    pub fn axpby(&self, y: &mut [f32], x: &[f32], [a, b]: [f32; 2]) {
+        check_len("axpby: x", x, y.len());
+        let len = y.len();
+        let y = Disjoint::new(y);
+        self.for_rows(len, 1, &|part| {
+            // SAFETY: the ranges of different tasks do not overlap.
+            let y = unsafe { y.part(part.clone()) };
+            kernel!(self, axpby(y, &x[part], [a, b]));
         });
     }
 

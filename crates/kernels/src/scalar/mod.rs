@@ -8,6 +8,7 @@ mod dropout;
 mod gemm;
 mod halves;
 mod loss;
+pub(crate) mod moments8;
 mod norm;
 mod optimizer;
 mod packed;
@@ -16,7 +17,7 @@ mod rope;
 pub(crate) use activation::{add, scale};
 pub(crate) use dropout::dropout;
 pub(crate) use halves::{to_f16, to_q8};
-pub(crate) use optimizer::adamw;
+pub(crate) use optimizer::{adamw, axpby};
 pub(crate) use rope::rope;
 
 use crate::floats::{FloatKernels, Gemm};
@@ -39,6 +40,8 @@ pub(crate) const FLOATS: FloatKernels = FloatKernels {
     scaled_softmax: loss::scaled_softmax,
     dropout,
     adamw,
+    adamw8: moments8::adamw8,
+    axpby,
     sum_squares: optimizer::sum_squares,
     to_f16,
     to_q8,

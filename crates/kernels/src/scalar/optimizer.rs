@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter, 2019) and sums of squares.
+//! AdamW (Loshchilov and Hutter, 2019), weighted sums and sums of squares.
 //!
 //! With gradient `g` (after `grad_scale`), step `t` and learning rate `r`:
 //!
@@ -21,6 +21,11 @@ pub(crate) fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32
         let denominator = v.sqrt() * factors.denominator_scale + factors.eps;
         *param = *param * factors.decay - factors.step_size * *m / denominator;
     }
+}
+
+#[inline(always)]
+pub(crate) fn axpby(y: &mut [f32], x: &[f32], [a, b]: [f32; 2]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y = a * *y + b * x);
 }
 
 /// `sum x^2`, products and sum in f64.

@@ -22,6 +22,8 @@ macro_rules! float_kernels {
             scaled_softmax,
             dropout,
             adamw,
+            adamw8,
+            axpby,
             sum_squares,
             to_f16,
             to_q8,
@@ -32,6 +34,7 @@ macro_rules! float_kernels {
         use $crate::ops::attention::{TileGrads, TileKeys, TilePart, TileSaved};
         use $crate::ops::dropout::DropoutRule;
         use $crate::ops::optimizer::AdamWFactors;
+        use $crate::scalar::moments8::Block as Moments8;
         use $crate::{scalar, simd};
 
         $crate::simd::table::vector_kernels! { $token, $features;
@@ -64,6 +67,9 @@ macro_rules! float_kernels {
             dropout = scalar::dropout(x: &mut [f32], first: u64, rule: &DropoutRule);
             adamw = scalar::adamw(
                 param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], factors: &AdamWFactors);
+            adamw8 = scalar::moments8::adamw8(
+                param: &mut [f32], grad: &[f32], block: Moments8<'_>, factors: &AdamWFactors);
+            axpby = scalar::axpby(y: &mut [f32], x: &[f32], factors: [f32; 2]);
         }
     };
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use shakti_model::Layout;
+use shakti_model::{Layout, Parameters};
 use tempfile::TempDir;
 
 use super::*;
 use crate::optimizer::OptimizerSettings;
 use crate::optimizer::tests::config;
+use crate::recipe::{MuonSection, OptimizerKind};
 
 /// Ends the process's life before operation `at`: neither it nor any later one happens.
 struct KilledAt {
@@ -53,6 +54,8 @@ impl Operations for FullAt {
 }
 
 const SETTINGS: OptimizerSettings = OptimizerSettings {
+    kind: OptimizerKind::AdamW,
+    muon: MuonSection { momentum: 0.95, iterations: 5 },
     betas: [0.9, 0.95],
     eps: 1e-8,
     weight_decay: 0.0,
@@ -61,11 +64,25 @@ const SETTINGS: OptimizerSettings = OptimizerSettings {
     dead_gradient_steps: 0,
 };
 
+fn specs() -> Vec<ParamSpec> {
+    config().parameters()
+}
+
+/// An optimizer whose values all differ.
 fn optimizer(value: f32) -> Optimizer {
     let mut optimizer = Optimizer::new(&Parameters::zeros(Arc::new(Layout::new(&config()))), SETTINGS);
-    optimizer.m.data.iter_mut().enumerate().for_each(|(index, m)| *m = value + index as f32);
-    optimizer.v.data.fill(2.0 * value);
+    let specs = specs();
+    let lengths: Vec<usize> = optimizer.tensors(&specs).map(|tensor| tensor.values.byte_len() / 4).collect();
+    let mut next = lengths.iter().enumerate();
+    optimizer.fill(|| {
+        let (tensor, len) = next.next().expect("a tensor");
+        (0..*len).flat_map(|index| (value + (1000 * tensor + index) as f32).to_le_bytes()).collect()
+    });
     optimizer
+}
+
+fn contents(optimizer: &Optimizer) -> Vec<(String, Vec<u8>)> {
+    optimizer.tensors(&specs()).map(|tensor| (tensor.name, tensor.values.bytes())).collect()
 }
 
 fn state(step: u64, optimizer: &Optimizer) -> TrainingState {
@@ -92,7 +109,7 @@ fn save(
     step: u64,
 ) -> Result<PathBuf, TrainError> {
     let optimizer = optimizer(step as f32);
-    checkpoints.save_with(operations, &state(step, &optimizer), &optimizer, &mut write_model)
+    checkpoints.save_with(operations, &state(step, &optimizer), (&optimizer, &specs()), &mut write_model)
 }
 
 /// A run folder with checkpoints of steps 1 and 2.
@@ -116,9 +133,9 @@ fn newest_step(checkpoints: &Checkpoints) -> Option<u64> {
     assert!(warnings.is_empty(), "{warnings:?}");
     newest.map(|(step, path)| {
         let mut read = optimizer(0.0);
-        let state = load_state(&path, &mut read).expect("a readable state");
+        let state = load_state(&path, &mut read, &specs()).expect("a readable state");
         let written = optimizer(state.step as f32);
-        assert_eq!((read.m.data, read.v.data), (written.m.data, written.v.data));
+        assert_eq!(contents(&read), contents(&written));
         assert_eq!((state.step, read.memory.steps), (step, step));
         assert_eq!((read.memory.usual_norm, state.seed), (1.0 / 3.0, u64::MAX));
         step
@@ -221,7 +238,7 @@ fn a_state_of_another_model_or_version_is_refused_by_name() {
     config.vocab_size = 9;
     let params = Parameters::zeros(Arc::new(Layout::new(&config)));
     let mut other = Optimizer::new(&params, SETTINGS);
-    let error = load_state(&path, &mut other).expect_err("another shape");
+    let error = load_state(&path, &mut other, &config.parameters()).expect_err("another shape");
     let message = error.to_string();
     assert!(
         message.contains("`exp_avg.model.embed_tokens.weight`: expected F32 [9, 4], found F32 [8, 4]"),
@@ -235,7 +252,8 @@ fn a_state_of_another_model_or_version_is_refused_by_name() {
         ("\"step\": 2", "\"step\": -2", "invalid value"),
     ] {
         fs::write(&file, text.replacen(old, new, 1)).expect("a changed state");
-        let error = load_state(&path, &mut optimizer(0.0)).expect_err("a changed state").to_string();
+        let error =
+            load_state(&path, &mut optimizer(0.0), &specs()).expect_err("a changed state").to_string();
         assert!(error.contains(STATE_FILE) && error.contains(expected), "{error}");
     }
 }

@@ -138,6 +138,13 @@ fn optimizer(recipe: &Recipe) -> Result<(), Problem> {
         format!("{}, expected more than 0 and at most 1", adamw.eps)
     })?;
     in_range("train.adamw.weight_decay", adamw.weight_decay, 0.0, 10.0)?;
+    let muon = &train.muon;
+    ensure((0.0..1.0).contains(&muon.momentum), "train.muon.momentum", || {
+        format!("{}, expected 0 up to but not including 1", muon.momentum)
+    })?;
+    ensure((1..=20).contains(&muon.iterations), "train.muon.iterations", || {
+        format!("{}, expected 1 to 20", muon.iterations)
+    })?;
     in_range("train.clip_grad_norm", train.clip_grad_norm, 0.0, f64::MAX)?;
     let ratio = train.max_grad_norm_ratio;
     ensure(ratio == 0.0 || ratio > 1.0, "train.max_grad_norm_ratio", || {

@@ -9,7 +9,7 @@ use shakti_data::{Batch, Segment};
 use shakti_kernels::Cpu;
 use shakti_measure::{Spread, peak_memory_bytes, processor, random_ids, seconds};
 use shakti_model::{LayerType, Layout, ModelConfig, Parameters, preset};
-use shakti_train::recipe::PrecisionChoice;
+use shakti_train::recipe::{OptimizerKind, PrecisionChoice};
 use shakti_train::{OptimizerSettings, Schedule, ScheduleKind, Trainer, TrainerSettings};
 
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 /// Measure training steps of a model of this shape: tokens per second and memory
 ///
-/// A step is forward pass, loss, backward pass, gradient norm and AdamW on random ids, dense attention, embedding and head
+/// A step is forward pass, loss, backward pass, gradient norm and optimizer on random ids, dense attention, embedding and head
 /// tied. The rate is the median over the steps.
 #[derive(Debug, Args)]
 #[command(
@@ -56,6 +56,30 @@ pub struct TrainBenchArgs {
     /// What the inputs of matrix products are rounded to
     #[arg(long, value_enum, default_value_t = PrecisionFlag::Auto)]
     precision: PrecisionFlag,
+    /// What turns gradients into updates
+    #[arg(long, value_enum, default_value_t = OptimizerFlag::Adamw)]
+    optimizer: OptimizerFlag,
+}
+
+/// `train.optimizer` of a recipe.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OptimizerFlag {
+    /// AdamW
+    Adamw,
+    /// AdamW with moments in 8 bits
+    Adamw8,
+    /// Muon for the matrices of the layers, AdamW for the rest
+    Muon,
+}
+
+impl From<OptimizerFlag> for OptimizerKind {
+    fn from(flag: OptimizerFlag) -> Self {
+        match flag {
+            OptimizerFlag::Adamw => Self::AdamW,
+            OptimizerFlag::Adamw8 => Self::AdamW8,
+            OptimizerFlag::Muon => Self::Muon,
+        }
+    }
 }
 
 /// `train.precision` of a recipe.
@@ -106,6 +130,7 @@ struct TrainReport {
     seq: u32,
     steps: u32,
     precision: &'static str,
+    optimizer: &'static str,
     threads: usize,
     kernel_set: &'static str,
     processor: String,
@@ -163,6 +188,7 @@ impl TrainBenchArgs {
             seq,
             steps,
             precision: PrecisionChoice::from(precision).name(),
+            optimizer: OptimizerKind::from(self.optimizer).name(),
             threads,
             kernel_set: cpu.kernels.name(),
             processor: processor(),
@@ -201,14 +227,7 @@ impl TrainBenchArgs {
     fn trainer_settings(&self, precision: shakti_kernels::Precision) -> TrainerSettings {
         let steps = u64::from(WARM_UP + self.steps);
         TrainerSettings {
-            optimizer: OptimizerSettings {
-                betas: [0.9, 0.95],
-                eps: 1e-8,
-                weight_decay: 0.1,
-                clip_grad_norm: 1.0,
-                max_grad_norm_ratio: 0.0,
-                dead_gradient_steps: 0,
-            },
+            optimizer: OptimizerSettings { kind: self.optimizer.into(), ..OptimizerSettings::default() },
             schedule: Schedule {
                 kind: ScheduleKind::Linear,
                 steps,
