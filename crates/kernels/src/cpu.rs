@@ -1,6 +1,7 @@
 //! The handle through which every operation runs: a kernel set and the threads it runs on.
 
 use crate::buffers::Buffers;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::kernel_set::KernelSet;
 use crate::pool::ThreadPool;
@@ -25,12 +26,14 @@ pub struct Cpu {
     pub pool: ThreadPool,
     /// Scratch memory for what comes between operations.
     pub buffers: Buffers,
+    /// Where the time goes.
+    pub clock: Clock,
 }
 
 impl Cpu {
     /// A handle that uses `kernels` on `threads` threads.
     pub fn new(kernels: &'static KernelSet, threads: usize) -> Self {
-        Self { kernels, pool: ThreadPool::new(threads), buffers: Buffers::default() }
+        Self { kernels, pool: ThreadPool::new(threads), buffers: Buffers::default(), clock: Clock::default() }
     }
 
     /// A handle that uses `kernels` on `threads` threads, but on no more than [`offered_threads`]: threads beyond would take

@@ -55,8 +55,8 @@ pub(crate) struct FloatKernels {
     pub rope: unsafe fn(&mut [f32], &[f32], &[f32], usize, f32),
     /// `y`, `gate`, `up`.
     pub silu_mul: unsafe fn(&mut [f32], &[f32], &[f32]),
-    /// `dgate`, `dup`, `dy`, `gate`, `up`.
-    pub silu_mul_backward: unsafe fn(&mut [f32], &mut [f32], &[f32], &[f32], &[f32]),
+    /// `dy` (becomes `dgate`), `dup`, `y`, `gate`, `up`.
+    pub silu_mul_backward: unsafe fn(&mut [f32], &mut [f32], &mut [f32], &[f32], &[f32]),
     /// `y += x`.
     pub add: unsafe fn(&mut [f32], &[f32]),
     /// `x *= s`.

@@ -10,6 +10,7 @@ pub mod blocks;
 mod aarch64;
 mod aligned;
 mod buffers;
+mod clock;
 mod cpu;
 mod disjoint;
 mod error;
@@ -27,6 +28,7 @@ mod x86_64;
 
 pub use aligned::Aligned;
 pub use buffers::{Buffer, Buffers};
+pub use clock::{Clock, Counting, Work};
 pub use cpu::{Cpu, offered_threads};
 pub use error::Error;
 pub use kernel_set::{KERNELS_VARIABLE, KernelSet};

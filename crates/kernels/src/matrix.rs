@@ -86,6 +86,12 @@ impl<'a> MatMut<'a> {
         Self { data, rows, cols, row_stride: cols }
     }
 
+    /// The same view for a while. Of one row the distance to the next is its length, for it means nothing.
+    pub(crate) fn part(&mut self) -> MatMut<'_> {
+        let row_stride = if self.rows == 1 { self.cols } else { self.row_stride };
+        MatMut { data: self.data, rows: self.rows, cols: self.cols, row_stride }
+    }
+
     /// Checks that every element lies inside `data` and that rows do not overlap.
     ///
     /// # Panics

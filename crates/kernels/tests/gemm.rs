@@ -6,7 +6,7 @@ use common::{Rng, assert_close, assert_same_bits, cpus};
 use shakti_kernels::{Cpu, KernelSet, MatMut, MatRef, Precision};
 
 /// Rows, columns and depth: ones, primes, exact panels, one more and one less, several blocks and chunks of depth.
-const SHAPES: [(usize, usize, usize); 21] = [
+const SHAPES: [(usize, usize, usize); 24] = [
     (1, 1, 1),
     (1, 7, 3),
     (3, 1, 5),
@@ -28,6 +28,9 @@ const SHAPES: [(usize, usize, usize); 21] = [
     (17, 19, 2500),
     (6, 2200, 40),
     (3, 9, 4500),
+    (70, 160, 320),
+    (600, 112, 160),
+    (20, 1000, 288),
 ];
 
 /// How the three matrices lie in memory.
@@ -210,6 +213,62 @@ fn a_value_that_is_not_finite_is_not_lost() {
                     assert_eq!(c.is_finite(), !touched, "{cpu:?} {precision:?} {wrong}: {c} at {at}");
                 }
             }
+        }
+    }
+}
+
+/// Parts of unequal sizes: with full panels, with less, with several blocks of depth.
+const PARTS: [usize; 3] = [256, 128, 70];
+
+#[test]
+fn products_that_share_a_matrix_have_the_bits_of_one_after_the_other() {
+    let (rows, depth, mut rng) = (150, 900, Rng(9));
+    let total: usize = PARTS.iter().sum();
+    let (x, w, dy) = (rng.values(rows * depth), rng.values(total * depth), rng.values(rows * total));
+    let starts = [0, PARTS[0], PARTS[0] + PARTS[1]];
+    let weight = |part: usize| MatRef::new(&w[starts[part] * depth..], PARTS[part], depth);
+    let out =
+        |part: usize| MatRef { row_stride: total, ..MatRef::new(&dy[starts[part]..], rows, PARTS[part]) };
+    let (x, weights, outs) = (MatRef::new(&x, rows, depth), [0, 1, 2].map(weight), [0, 1, 2].map(out));
+    for cpu in cpus(2) {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int16] {
+            let (mut joint, mut single) = (vec![7.0; rows * total], vec![7.0; rows * total]);
+            let (first, rest) = joint.split_at_mut(rows * PARTS[0]);
+            let (second, third) = rest.split_at_mut(rows * PARTS[1]);
+            let mut c = [
+                MatMut::new(first, rows, PARTS[0]),
+                MatMut::new(second, rows, PARTS[1]),
+                MatMut::new(third, rows, PARTS[2]),
+            ];
+            cpu.gemm_same_a(precision, &mut c, x, &weights.map(MatRef::t));
+            for part in 0..3 {
+                let c = MatMut::new(&mut single[rows * starts[part]..], rows, PARTS[part]);
+                cpu.gemm(precision, false, c, x, weights[part].t());
+            }
+            assert_same_bits(&format!("{cpu:?} {precision:?}: same a"), &joint, &single);
+
+            let (mut joint, mut single) = (vec![7.0; total * depth], vec![7.0; total * depth]);
+            let (first, rest) = joint.split_at_mut(PARTS[0] * depth);
+            let (second, third) = rest.split_at_mut(PARTS[1] * depth);
+            let mut c = [
+                MatMut::new(first, PARTS[0], depth),
+                MatMut::new(second, PARTS[1], depth),
+                MatMut::new(third, PARTS[2], depth),
+            ];
+            cpu.gemm_same_b(precision, &mut c, &outs.map(MatRef::t), x);
+            for part in 0..3 {
+                let c = MatMut::new(&mut single[starts[part] * depth..], PARTS[part], depth);
+                cpu.gemm(precision, true, c, outs[part].t(), x);
+            }
+            assert_same_bits(&format!("{cpu:?} {precision:?}: same b"), &joint, &single);
+
+            let (mut joint, mut single) = (vec![7.0; rows * depth], vec![7.0; rows * depth]);
+            cpu.gemm_sum(precision, MatMut::new(&mut joint, rows, depth), &outs, &weights);
+            for part in 0..3 {
+                let c = MatMut::new(&mut single, rows, depth);
+                cpu.gemm(precision, part > 0, c, outs[part], weights[part]);
+            }
+            assert_same_bits(&format!("{cpu:?} {precision:?}: sum"), &joint, &single);
         }
     }
 }

@@ -124,8 +124,9 @@ fn silu_mul() {
             cpu.silu_mul(&mut y, gate, up);
             y
         };
-        let (mut dgate, mut dup) = (vec![7.0; len], vec![7.0; len]);
-        cpu.silu_mul_backward(&mut dgate, &mut dup, &dy, &gate, &up);
+        let (mut dgate, mut dup, mut y) = (dy.clone(), vec![7.0; len], vec![7.0; len]);
+        cpu.silu_mul_backward(&mut dgate, &mut dup, &mut y, &gate, &up);
+        assert_eq!(y, forward(&gate, &up), "{cpu:?}");
         close(&cpu, "dgate", &dgate, &numeric(&gate, &dy, |gate| forward(gate, &up)));
         close(&cpu, "dup", &dup, &numeric(&up, &dy, |up| forward(&gate, up)));
     }

@@ -165,10 +165,10 @@ fn silu_mul(cpu: &Cpu) -> Vec<Vec<f32>> {
     // From where exp(-gate) overflows to where it vanishes.
     let gate: Vec<f32> = rng.values(len).iter().map(|x| 120.0 * x * x * x).collect();
     let (up, dy) = (rng.values(len), rng.values(len));
-    let (mut y, mut dgate, mut dup) = (vec![0.0; len], vec![0.0; len], vec![0.0; len]);
+    let (mut y, mut again, mut dgate, mut dup) = (vec![0.0; len], vec![0.0; len], dy, vec![0.0; len]);
     cpu.silu_mul(&mut y, &gate, &up);
-    cpu.silu_mul_backward(&mut dgate, &mut dup, &dy, &gate, &up);
-    vec![y, dgate, dup]
+    cpu.silu_mul_backward(&mut dgate, &mut dup, &mut again, &gate, &up);
+    vec![y, again, dgate, dup]
 }
 
 fn sums(cpu: &Cpu) -> Vec<Vec<f32>> {

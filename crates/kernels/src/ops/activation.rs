@@ -1,6 +1,7 @@
 //! SwiGLU's product, sums, scalings and biases: operations on elements.
 
 use super::{check_len, elements};
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
@@ -11,6 +12,7 @@ const GRADIENT_ROWS: usize = 64;
 impl Cpu {
     /// `y = silu(gate) * up` with `silu(g) = g / (1 + exp(-g))`; all of one length.
     pub fn silu_mul(&self, y: &mut [f32], gate: &[f32], up: &[f32]) {
+        let _counting = self.clock.count(Work::Elements);
         check_len("silu_mul: gate", gate, y.len());
         check_len("silu_mul: up", up, y.len());
         let len = y.len();
@@ -22,30 +24,34 @@ impl Cpu {
         });
     }
 
-    /// Gradients of [`silu_mul`](Self::silu_mul): overwrites `dgate` and `dup`; all of one length.
+    /// Gradients of [`silu_mul`](Self::silu_mul) and once more its result, which is cheaper to compute again than to keep:
+    /// `dy` becomes the gradient of `gate`, `dup` and `y` are overwritten; all of one length.
     pub fn silu_mul_backward(
         &self,
-        dgate: &mut [f32],
+        dy: &mut [f32],
         dup: &mut [f32],
-        dy: &[f32],
+        y: &mut [f32],
         gate: &[f32],
         up: &[f32],
     ) {
+        let _counting = self.clock.count(Work::Elements);
         let len = dy.len();
-        check_len("silu_mul_backward: dgate", dgate, len);
+        check_len("silu_mul_backward: y", y, len);
         check_len("silu_mul_backward: dup", dup, len);
         check_len("silu_mul_backward: gate", gate, len);
         check_len("silu_mul_backward: up", up, len);
-        let (dgate, dup) = (Disjoint::new(dgate), Disjoint::new(dup));
+        let (dy, dup, y) = (Disjoint::new(dy), Disjoint::new(dup), Disjoint::new(y));
         self.for_rows(len, 1, &|part| {
             // SAFETY: the ranges of different tasks do not overlap.
-            let (dgate, dup) = unsafe { (dgate.part(part.clone()), dup.part(part.clone())) };
-            kernel!(self, silu_mul_backward(dgate, dup, &dy[part.clone()], &gate[part.clone()], &up[part]));
+            let (dy, dup, y) =
+                unsafe { (dy.part(part.clone()), dup.part(part.clone()), y.part(part.clone())) };
+            kernel!(self, silu_mul_backward(dy, dup, y, &gate[part.clone()], &up[part]));
         });
     }
 
     /// `y += x`, both of one length.
     pub fn add(&self, y: &mut [f32], x: &[f32]) {
+        let _counting = self.clock.count(Work::Elements);
         check_len("add: x", x, y.len());
         let len = y.len();
         let y = Disjoint::new(y);
@@ -53,6 +59,16 @@ impl Cpu {
             // SAFETY: the ranges of different tasks do not overlap.
             let y = unsafe { y.part(part.clone()) };
             kernel!(self, add(y, &x[part]));
+        });
+    }
+
+    /// `x = 0`.
+    pub fn clear(&self, x: &mut [f32]) {
+        let len = x.len();
+        let x = Disjoint::new(x);
+        self.for_rows(len, 1, &|part| {
+            // SAFETY: the ranges of different tasks do not overlap.
+            unsafe { x.part(part) }.fill(0.0);
         });
     }
 

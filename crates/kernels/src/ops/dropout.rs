@@ -1,5 +1,6 @@
 //! Dropout whose mask is a function of a seed and the element's index, so it is never stored.
 
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
@@ -30,6 +31,7 @@ impl Cpu {
         if probability == 0.0 {
             return;
         }
+        let _counting = self.clock.count(Work::Elements);
         let threshold = (f64::from(probability) * KEY_SPAN as f64) as u32;
         let scale = 1.0 / (1.0 - probability);
         let len = x.len();

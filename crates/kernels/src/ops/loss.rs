@@ -1,6 +1,7 @@
 //! Cross entropy of next-token logits, alone and fused with its gradient.
 
 use super::{check_len, elements};
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
@@ -15,6 +16,7 @@ impl Cpu {
     /// # Panics
     /// If a target with weight is not below V.
     pub fn cross_entropy(&self, logits: &[f32], losses: &mut [f32], targets: &[u32], weights: &[f32]) {
+        let _counting = self.clock.count(Work::CrossEntropy);
         let v = vocabulary(logits, losses, targets, weights);
         let (n, losses) = (losses.len(), Disjoint::new(losses));
         self.for_rows(n, v, &|rows| {
@@ -45,6 +47,7 @@ impl Cpu {
         targets: &[u32],
         weights: &[f32],
     ) {
+        let _counting = self.clock.count(Work::CrossEntropy);
         let v = vocabulary(logits, losses, targets, weights);
         let n = losses.len();
         let (logits, losses) = (Disjoint::new(logits), Disjoint::new(losses));

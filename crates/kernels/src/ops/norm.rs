@@ -1,6 +1,7 @@
 //! RMSNorm and LayerNorm over rows, forward and backward.
 
 use super::{check_len, elements};
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
@@ -36,6 +37,7 @@ impl Cpu {
     /// # Shapes
     /// `y [N, D]`, `rstd [N]` (kept for the backward pass), `x [N, D]`, `weight [D]`.
     pub fn rms_norm(&self, y: &mut [f32], rstd: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+        let _counting = self.clock.count(Work::Elements);
         let (n, d) = (rstd.len(), weight.len());
         check_len("rms_norm: y", y, n * d);
         check_len("rms_norm: x", x, n * d);
@@ -61,6 +63,7 @@ impl Cpu {
         weight: &[f32],
         rstd: &[f32],
     ) {
+        let _counting = self.clock.count(Work::Elements);
         let (n, d) = (rstd.len(), weight.len());
         check_len("rms_norm_backward: dx", dx, n * d);
         check_len("rms_norm_backward: dweight", dweight, d);
@@ -85,6 +88,7 @@ impl Cpu {
     /// # Shapes
     /// `out` as its fields say, `x [N, D]`, `weight [D]`, `bias [D]`.
     pub fn layer_norm(&self, out: LayerNormOutput<'_>, x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
+        let _counting = self.clock.count(Work::Elements);
         let (n, d) = (out.rstd.len(), weight.len());
         check_len("layer_norm: y", out.y, n * d);
         check_len("layer_norm: mean", out.mean, n);
@@ -113,6 +117,7 @@ impl Cpu {
         mean: &[f32],
         rstd: &[f32],
     ) {
+        let _counting = self.clock.count(Work::Elements);
         let (n, d) = (rstd.len(), weight.len());
         check_len("layer_norm_backward: dx", grads.dx, n * d);
         check_len("layer_norm_backward: dweight", grads.dweight, d);

@@ -2,6 +2,7 @@
 
 use super::{check_len, elements};
 use crate::buffers::{Buffer, Buffers};
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
@@ -62,6 +63,7 @@ impl Cpu {
     /// # Shapes
     /// `x [N, heads, Hd]` for angles of `N` rows.
     pub fn rope(&self, x: &mut [f32], heads: usize, angles: &RopeAngles, inverse: bool) {
+        let _counting = self.clock.count(Work::Elements);
         let (half, row_len) = (angles.head_dim / 2, heads * angles.head_dim);
         let n = angles.cos.len().checked_div(half).unwrap_or(0);
         check_len("rope: x", x, n * row_len);

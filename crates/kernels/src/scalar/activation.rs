@@ -8,11 +8,13 @@ pub(super) fn silu_mul(y: &mut [f32], gate: &[f32], up: &[f32]) {
     }
 }
 
-pub(super) fn silu_mul_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) {
+/// `dy` becomes `dg`.
+pub(super) fn silu_mul_backward(dy: &mut [f32], dup: &mut [f32], y: &mut [f32], gate: &[f32], up: &[f32]) {
+    silu_mul(y, gate, up);
     for i in 0..dy.len() {
         let s = 1.0 / (1.0 + (-gate[i]).exp());
         dup[i] = dy[i] * gate[i] * s;
-        dgate[i] = dy[i] * up[i] * s * (1.0 + gate[i] * (1.0 - s));
+        dy[i] = dy[i] * up[i] * s * (1.0 + gate[i] * (1.0 - s));
     }
 }
 

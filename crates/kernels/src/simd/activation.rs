@@ -22,18 +22,20 @@ pub(crate) fn silu_mul<S: Simd>(s: S, y: &mut [f32], gate: &[f32], up: &[f32]) {
 #[inline(always)]
 pub(crate) fn silu_mul_backward<S: Simd>(
     s: S,
-    dgate: &mut [f32],
+    dy: &mut [f32],
     dup: &mut [f32],
-    dy: &[f32],
+    y: &mut [f32],
     gate: &[f32],
     up: &[f32],
 ) {
     let one = s.splat(1.0);
     for_lanes!(S, dy.len(), |i, lanes| {
-        let (dy, g) = (lanes.load(s, dy, i), lanes.load(s, gate, i));
+        let (d, g, u) = (lanes.load(s, dy, i), lanes.load(s, gate, i), lanes.load(s, up, i));
         let sigmoid = sigmoid(s, g);
-        lanes.store(s, dup, i, s.mul(dy, s.mul(g, sigmoid)));
+        let silu = s.mul(g, sigmoid);
+        lanes.store(s, y, i, s.mul(silu, u));
+        lanes.store(s, dup, i, s.mul(d, silu));
         let slope = s.mul(sigmoid, s.mul_add(g, s.sub(one, sigmoid), one));
-        lanes.store(s, dgate, i, s.mul(s.mul(dy, lanes.load(s, up, i)), slope));
+        lanes.store(s, dy, i, s.mul(s.mul(d, u), slope));
     });
 }

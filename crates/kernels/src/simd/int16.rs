@@ -1,9 +1,13 @@
-//! Products of 16-bit integers: packing groups of K with their scales, and the inner loop.
+//! Products of 16-bit integers: vectors of words, and the inner loop.
+
+mod pack;
+
+pub(crate) use pack::pack;
 
 use super::Simd;
 use super::gemm::{prefetch, store};
-use crate::ops::gemm::int16::{self, GROUP, GroupScale};
-use crate::ops::gemm::{PackSource, Tile};
+use crate::ops::gemm::int16::GROUP;
+use crate::ops::gemm::{LINE_WORDS, Tile};
 
 /// Steps of K between two looks at how many are left.
 const UNROLLED: usize = 4;
@@ -16,10 +20,16 @@ pub(crate) trait Words: Simd {
     fn splat_word(self, x: u32) -> Self::Words;
     /// The larger of each lane's largest magnitude so far, as the bits of an f32, and that of `x`.
     fn largest_magnitude(self, largest: Self::Words, x: Self::F32) -> Self::Words;
+    /// The largest word, as an unsigned number.
+    fn largest_word(self, x: Self::Words) -> u32;
     /// The integers nearest to `low` and `high`, which fit in 16 bits, in the halves of each word.
     fn round_pair(self, low: Self::F32, high: Self::F32) -> Self::Words;
+    /// The integers nearest to the lanes of `first`, then of `second`, which fit in 16 bits, two neighbours in a word.
+    fn round_neighbours(self, first: Self::F32, second: Self::F32) -> Self::Words;
     /// Each word as a signed integer.
     fn words_to_f32(self, x: Self::Words) -> Self::F32;
+    /// A hint that the cache line at an address, valid or not, is soon to be used.
+    fn prefetch_l2(self, at: *const u32);
 
     /// # Safety
     /// `LANES` words can be read.
@@ -81,10 +91,15 @@ unsafe fn block<S: Words, P: PairProducts<S>, const ROWS: usize, const VECTORS: 
     prefetch::<S, ROWS, VECTORS>(s, tile);
     let mut sums = [[s.splat(0.0); VECTORS]; ROWS];
     let mut left = tile.words;
+    let (mut ahead, asked) = (tile.ahead.line, tile.ahead.count.div_ceil((left / UNROLLED).max(1)));
     while left > 0 {
         let pairs = (left - 1).min(GROUP / 2);
         let mut products = [[s.splat_word(0); VECTORS]; ROWS];
         for _ in 0..pairs / UNROLLED {
+            for _ in 0..asked {
+                s.prefetch_l2(ahead);
+                ahead = ahead.wrapping_add(LINE_WORDS);
+            }
             for _ in 0..UNROLLED {
                 // SAFETY: the panels hold `pairs` steps of `ROWS` and `VECTORS * LANES` words.
                 unsafe { step::<S, P, ROWS, VECTORS>(s, &mut products, a, b) };
@@ -152,131 +167,4 @@ unsafe fn add_scaled<S: Words, const ROWS: usize, const VECTORS: usize>(
             *sum = s.mul_add(s.words_to_f32(product), scale, *sum);
         }
     }
-}
-
-/// The f32 values of a vector's lanes in one group of K: `[depth][LANES]`.
-#[repr(align(64))]
-struct Group([f32; GROUP * 16]);
-
-/// Packs panels of `width` lanes that fill `to`; lanes and depth that the source lacks are zero. Panels are a multiple of a
-/// vector's lanes, or half of them.
-///
-/// # Safety
-/// All elements of the source can be read.
-#[inline(always)]
-pub(crate) unsafe fn pack<S: Words>(s: S, to: &mut [u32], width: usize, source: &PackSource) {
-    const { assert!(S::LANES <= 16) };
-    let words = to.len() / source.lanes.next_multiple_of(width);
-    assert!(words == int16::words(source.depth) && (width.is_multiple_of(S::LANES) || 2 * width == S::LANES));
-    let mut group = Group([0.0; GROUP * 16]);
-    for (index, first) in (0..source.depth).step_by(GROUP).enumerate() {
-        let depth = GROUP.min(source.depth - first);
-        for lane in (0..source.lanes.next_multiple_of(width)).step_by(S::LANES) {
-            // SAFETY: the caller's promise.
-            let (from, stride) = unsafe { values_of_group(s, &mut group, source, (lane, first, depth)) };
-            let start = (lane / width * words + index * (GROUP / 2 + 1)) * width + lane % width;
-            let mut places = Places { to: &mut to[start..], width, panel: words * width };
-            // SAFETY: `depth` rows of `LANES` values, `stride` apart, can be read.
-            unsafe { quantize(s, &mut places, from, stride, depth) };
-        }
-    }
-}
-
-/// Where the rows of lanes start and how far they are apart: in the source where lanes are contiguous, else copied to `group`.
-///
-/// # Safety
-/// All elements of the source can be read.
-#[inline(always)]
-unsafe fn values_of_group<S: Words>(
-    s: S,
-    group: &mut Group,
-    source: &PackSource,
-    (lane, first, depth): (usize, usize, usize),
-) -> (*const f32, usize) {
-    let from = source.data.wrapping_add(lane * source.lane_stride + first * source.k_stride);
-    let lanes = S::LANES.min(source.lanes - lane);
-    if lanes == S::LANES && source.lane_stride == 1 {
-        return (from, source.k_stride);
-    }
-    let whole = if lanes == S::LANES && source.k_stride == 1 { depth / S::LANES * S::LANES } else { 0 };
-    for k in (0..whole).step_by(S::LANES) {
-        let to = &mut group.0[k * S::LANES..][..S::LANES * S::LANES];
-        // SAFETY: a square of elements lies inside the source and inside `to` (just sliced).
-        unsafe { s.transpose_ptr(from.add(k), source.lane_stride, to.as_mut_ptr(), S::LANES) };
-    }
-    for k in whole..depth {
-        let row = &mut group.0[k * S::LANES..][..S::LANES];
-        row.fill(0.0);
-        for (i, value) in row.iter_mut().take(lanes).enumerate() {
-            // SAFETY: this element lies inside the source.
-            *value = unsafe { *from.add(i * source.lane_stride + k * source.k_stride) };
-        }
-    }
-    (group.0.as_ptr(), S::LANES)
-}
-
-/// Where the words of a vector's lanes go.
-struct Places<'a> {
-    /// From the first word of the group's first lane on.
-    to: &'a mut [u32],
-    width: usize,
-    /// Words from a panel to the next.
-    panel: usize,
-}
-
-impl Places<'_> {
-    /// Stores the word `index` of each lane; lanes beyond the last panel are dropped.
-    #[inline(always)]
-    fn store<S: Words>(&mut self, s: S, index: usize, x: S::Words) {
-        let (start, half) = (index * self.width, S::LANES / 2);
-        // SAFETY: each slice has room for what is stored.
-        unsafe {
-            if self.width >= S::LANES {
-                return s.store_words(self.to[start..][..S::LANES].as_mut_ptr(), x);
-            }
-            s.store_low_words(self.to[start..][..half].as_mut_ptr(), x);
-            if let Some(to) = self.to.get_mut(self.panel + start..self.panel + start + half) {
-                s.store_high_words(to.as_mut_ptr(), x);
-            }
-        }
-    }
-}
-
-/// Turns a group of values into integers and a scale for each lane.
-///
-/// # Safety
-/// `depth` rows of `LANES` values, `stride` apart, can be read.
-#[inline(always)]
-unsafe fn quantize<S: Words>(s: S, places: &mut Places<'_>, from: *const f32, stride: usize, depth: usize) {
-    let mut largest = s.splat_word(0);
-    for k in 0..depth {
-        // SAFETY: the caller's promise.
-        largest = s.largest_magnitude(largest, unsafe { s.load_ptr(from.add(k * stride)) });
-    }
-    let (mut words, mut scales, mut inverses) = ([0; 16], [0.0; 16], [0.0; 16]);
-    // SAFETY: there is room for 16 and a vector has at most as many; the vector of inverses is read back.
-    let inverse = unsafe {
-        s.store_words(words.as_mut_ptr(), largest);
-        for (i, &largest) in words.iter().enumerate().take(S::LANES) {
-            let group = GroupScale::new(largest);
-            (scales[i], inverses[i]) = (group.scale, group.inverse);
-        }
-        s.load_ptr(inverses.as_ptr())
-    };
-    // A value that is not finite has a scale that says so; its integer is anything.
-    for pair in 0..depth / 2 {
-        // SAFETY: the caller's promise.
-        let (low, high) = unsafe {
-            (s.load_ptr(from.add(2 * pair * stride)), s.load_ptr(from.add((2 * pair + 1) * stride)))
-        };
-        places.store(s, pair, s.round_pair(s.mul(low, inverse), s.mul(high, inverse)));
-    }
-    if !depth.is_multiple_of(2) {
-        // SAFETY: the caller's promise.
-        let low = unsafe { s.load_ptr(from.add((depth - 1) * stride)) };
-        places.store(s, depth / 2, s.round_pair(s.mul(low, inverse), s.splat(0.0)));
-    }
-    // SAFETY: 16 scales, as words.
-    let scales = unsafe { s.load_words(scales.as_ptr().cast()) };
-    places.store(s, depth.div_ceil(2), scales);
 }

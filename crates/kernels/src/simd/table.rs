@@ -49,7 +49,7 @@ macro_rules! float_kernels {
                 stats: [&[f32]; 2]);
             silu_mul = simd::activation::silu_mul(y: &mut [f32], gate: &[f32], up: &[f32]);
             silu_mul_backward = simd::activation::silu_mul_backward(
-                dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]);
+                dy: &mut [f32], dup: &mut [f32], y: &mut [f32], gate: &[f32], up: &[f32]);
             log_sum_exp = simd::loss::log_sum_exp(logits: &[f32]) -> f32;
             scaled_softmax = simd::loss::scaled_softmax(logits: &mut [f32], scale: f32) -> f32;
             sum_squares = simd::optimizer::sum_squares(x: &[f32]) -> f64;

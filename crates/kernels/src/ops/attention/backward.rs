@@ -5,6 +5,7 @@ use super::super::check_len;
 use super::forward::{gather, gather_scaled, segment, tile_row};
 use super::kv::{KvType, KvView};
 use super::plan::{AttentionPlan, TileGrads, TileSaved};
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
@@ -52,6 +53,7 @@ impl Cpu {
         kv: &[KvView<'_>],
         plan: &AttentionPlan,
     ) {
+        let _counting = self.clock.count(Work::Attention);
         let (heads, dim, kv_heads) = (plan.num_heads, plan.head_dim, plan.num_kv_heads);
         let n = saved.lse.len() / heads.max(1);
         check_len("attention_backward: lse", saved.lse, n * heads);

@@ -3,6 +3,7 @@
 use super::super::check_len;
 use super::kv::KvViews;
 use super::plan::{AttentionPlan, AttentionTile, TilePart};
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
@@ -45,6 +46,7 @@ impl Cpu {
         kv: KvViews<'_, '_>,
         plan: &AttentionPlan,
     ) {
+        let _counting = self.clock.count(Work::Attention);
         let n = lse.len() / plan.num_heads.max(1);
         check_len("attention: lse", lse, n * plan.num_heads);
         check_len("attention: out", out, n * plan.num_heads * plan.head_dim);

@@ -2,11 +2,12 @@
 //! contiguous memory.
 
 use super::super::{check_len, elements};
+use crate::buffers::{Buffer, Buffers};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
 use half::f16;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 /// Keys in one block.
 pub const KEY_BLOCK: usize = 64;
@@ -60,7 +61,9 @@ impl<T: Copy + Default> Pair<Vec<T>> {
     fn zeros(len: usize) -> Self {
         Self { k: vec![T::default(); len], v: vec![T::default(); len] }
     }
+}
 
+impl<T: Copy, C: DerefMut<Target = [T]>> Pair<C> {
     fn copy(&mut self, from: &Self, part: Range<usize>) {
         self.k[part.clone()].copy_from_slice(&from.k[part.clone()]);
         self.v[part.clone()].copy_from_slice(&from.v[part]);
@@ -90,7 +93,7 @@ pub(crate) type StoredRef<'a> = Stored<&'a [f32], &'a [f16], &'a [i8]>;
 /// `[K, num_blocks, 64, Hd]`. Slots that were never written hold zeros.
 #[derive(Debug)]
 pub struct KvBlocks {
-    stored: Stored<Vec<f32>, Vec<f16>, Vec<i8>>,
+    stored: Stored<Buffer, Vec<f16>, Vec<i8>>,
     num_blocks: usize,
     num_kv_heads: usize,
     head_dim: usize,
@@ -102,11 +105,28 @@ impl KvBlocks {
         let len = num_kv_heads * num_blocks * head_dim * KEY_BLOCK;
         let num_scales = num_kv_heads * num_blocks * head_dim.div_ceil(KV_GROUP) * KEY_BLOCK;
         let stored = match kind {
-            KvType::F32 => Stored::F32(Pair::zeros(len)),
+            // Nothing was lent before, so these are zeros.
+            KvType::F32 => Stored::F32(floats(&Buffers::default(), len)),
             KvType::F16 => Stored::F16(Pair::zeros(len)),
             KvType::Q8_0 => Stored::Q8_0 { values: Pair::zeros(len), scales: Pair::zeros(num_scales) },
         };
         Self { stored, num_blocks, num_kv_heads, head_dim }
+    }
+
+    /// 32-bit floats for `len` keys, in memory that `buffers` lend: what training needs for one step after the other.
+    pub fn lent(buffers: &Buffers, len: usize, num_kv_heads: usize, head_dim: usize) -> Self {
+        let num_blocks = len.div_ceil(KEY_BLOCK);
+        let mut pair = floats(buffers, num_kv_heads * num_blocks * head_dim * KEY_BLOCK);
+        if !len.is_multiple_of(KEY_BLOCK) {
+            // Keys that are never written are multiplied by zero, so they must be finite.
+            for heads in [&mut pair.k, &mut pair.v] {
+                let last = head_dim * KEY_BLOCK;
+                heads
+                    .chunks_exact_mut(num_blocks * last)
+                    .for_each(|head| head[(num_blocks - 1) * last..].fill(0.0));
+            }
+        }
+        Self { stored: Stored::F32(pair), num_blocks, num_kv_heads, head_dim }
     }
 
     /// The same numbers in the first `used` slots of every head, zeros in the others, for which the system gives no memory
@@ -193,7 +213,11 @@ impl KvBlocks {
     }
 }
 
-fn part<'a, T>(pair: &'a Pair<Vec<T>>, span: &Range<usize>) -> Pair<&'a [T]> {
+fn floats(buffers: &Buffers, len: usize) -> Pair<Buffer> {
+    Pair { k: buffers.take(len), v: buffers.take(len) }
+}
+
+fn part<'a, T, C: Deref<Target = [T]>>(pair: &'a Pair<C>, span: &Range<usize>) -> Pair<&'a [T]> {
     Pair { k: &pair.k[span.clone()], v: &pair.v[span.clone()] }
 }
 

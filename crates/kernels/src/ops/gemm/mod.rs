@@ -1,11 +1,14 @@
 //! `C[M, N] (+)= A[M, K] B[K, N]` over strided f32 views, for training.
 
 pub(crate) mod int16;
+mod kernel;
 mod packed;
 mod scratch;
 
-pub(crate) use packed::{PackSource, PackedGemm, Tile, no_state};
+pub(crate) use kernel::{Ahead, LINE_WORDS, PackSource, PackedGemm, Tile, no_state};
+use packed::{Product, Target};
 
+use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::{Gemm, GemmRows};
@@ -23,17 +26,81 @@ impl Cpu {
     /// # Panics
     /// If the shapes do not fit together or a view leaves its data.
     pub fn gemm(&self, precision: Precision, accumulate: bool, c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>) {
-        let fit = c.rows == a.rows && c.cols == b.cols && a.cols == b.rows;
-        let shapes = [(c.rows, c.cols), (a.rows, a.cols), (b.rows, b.cols)];
-        assert!(fit, "gemm: shapes of c, a, b do not fit: {shapes:?}");
-        c.check("gemm: c");
-        a.check("gemm: a");
-        b.check("gemm: b");
+        self.gemm_parts(precision, accumulate, &mut [c], &[a], &[b]);
+    }
+
+    /// `c = a b` for several `b`, with the bits of one product after the other: `a` is prepared once.
+    ///
+    /// # Panics
+    /// As [`gemm`](Self::gemm).
+    pub fn gemm_same_a(&self, precision: Precision, c: &mut [MatMut<'_>], a: MatRef<'_>, b: &[MatRef<'_>]) {
+        self.gemm_parts(precision, false, c, &[a], b);
+    }
+
+    /// `c += a b` for several `a`, with the bits of one product after the other: `b` is prepared once.
+    ///
+    /// # Panics
+    /// As [`gemm`](Self::gemm).
+    pub fn gemm_same_b(&self, precision: Precision, c: &mut [MatMut<'_>], a: &[MatRef<'_>], b: MatRef<'_>) {
+        self.gemm_parts(precision, true, c, a, &[b]);
+    }
+
+    /// `c = a[0] b[0] + a[1] b[1] + ...`, with the bits of one product after the other.
+    ///
+    /// # Panics
+    /// As [`gemm`](Self::gemm).
+    pub fn gemm_sum(&self, precision: Precision, c: MatMut<'_>, a: &[MatRef<'_>], b: &[MatRef<'_>]) {
+        self.gemm_parts(precision, false, &mut [c], a, b);
+    }
+
+    /// Products of which each has its own `a`, `b` and `c`, or shares the only one in the list.
+    fn gemm_parts(
+        &self,
+        precision: Precision,
+        accumulate: bool,
+        c: &mut [MatMut<'_>],
+        a: &[MatRef<'_>],
+        b: &[MatRef<'_>],
+    ) {
+        let _counting = self.clock.count(Work::Products);
+        let parts = a.len().max(b.len());
+        let number = |len: usize, part: usize| if len == 1 { 0 } else { part };
+        let fit = [a.len(), b.len(), c.len()].iter().all(|len| *len == 1 || *len == parts);
+        assert!(fit, "gemm: {} results of {} and {} matrices", c.len(), a.len(), b.len());
+        for part in 0..parts {
+            let (c, a, b) =
+                (&mut c[number(c.len(), part)], &a[number(a.len(), part)], &b[number(b.len(), part)]);
+            let fit = c.rows == a.rows && c.cols == b.cols && a.cols == b.rows;
+            let shapes = [(c.rows, c.cols), (a.rows, a.cols), (b.rows, b.cols)];
+            assert!(fit, "gemm: shapes of c, a, b do not fit: {shapes:?}");
+            c.check("gemm: c");
+            a.check("gemm: a");
+            b.check("gemm: b");
+        }
+        let is_empty = c.iter().any(|c| c.rows == 0 || c.cols == 0) || a.iter().any(|a| a.cols == 0);
+        let packed = match (self.kernels.floats.gemm, precision) {
+            (Gemm::Packed { f32, .. }, Precision::F32) => Some(f32),
+            (Gemm::Packed { bf16, .. }, Precision::Bf16) => Some(bf16),
+            (Gemm::Packed { int16, .. }, Precision::Int16) => Some(int16),
+            (Gemm::Rows(_), _) => None,
+        };
+        if let Some(gemm) = packed.filter(|_| !is_empty) {
+            let c: Vec<_> = c.iter_mut().map(|c| Target::new(c.part())).collect();
+            return Product { gemm, accumulate, a, b, c: &c }.run(self);
+        }
+        let sums = c.len() == 1;
+        for part in 0..parts {
+            let (c, a, b) =
+                (&mut c[number(c.len(), part)], a[number(a.len(), part)], b[number(b.len(), part)]);
+            self.one_gemm(precision, accumulate || sums && part > 0, c.part(), a, b);
+        }
+    }
+
+    /// One product, empty or by rows.
+    fn one_gemm(&self, precision: Precision, accumulate: bool, c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>) {
         if c.rows == 0 || c.cols == 0 {
             return;
         }
-        // The distance of rows means nothing where there is one.
-        let c = if c.rows == 1 { MatMut::new(c.data, 1, c.cols) } else { c };
         if a.cols == 0 {
             if !accumulate {
                 c.data.chunks_mut(c.row_stride).take(c.rows).for_each(|row| row[..c.cols].fill(0.0));
@@ -42,9 +109,14 @@ impl Cpu {
         }
         match (self.kernels.floats.gemm, precision) {
             (Gemm::Rows(kernel), _) => self.gemm_by_rows(kernel, precision, accumulate, (c, a, b)),
-            (Gemm::Packed { f32, .. }, Precision::F32) => packed::run(self, f32, accumulate, c, a, b),
-            (Gemm::Packed { bf16, .. }, Precision::Bf16) => packed::run(self, bf16, accumulate, c, a, b),
-            (Gemm::Packed { int16, .. }, Precision::Int16) => packed::run(self, int16, accumulate, c, a, b),
+            (Gemm::Packed { f32, bf16, int16 }, precision) => {
+                let gemm = match precision {
+                    Precision::F32 => f32,
+                    Precision::Bf16 => bf16,
+                    Precision::Int16 => int16,
+                };
+                Product { gemm, accumulate, a: &[a], b: &[b], c: &[Target::new(c)] }.run(self);
+            }
         }
     }
 

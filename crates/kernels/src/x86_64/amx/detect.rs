@@ -2,7 +2,7 @@
 //! small integers comes out right.
 
 use super::gemm;
-use crate::ops::gemm::{PackSource, Tile};
+use crate::ops::gemm::{Ahead, PackSource, Tile};
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
 /// CPUID leaf 7, EDX: bf16 products, tiles.
@@ -77,7 +77,8 @@ fn multiplies_correctly() -> bool {
         let of_a =
             PackSource { data: a.as_ptr(), lane_stride: DEPTH, k_stride: 1, lanes: rows, depth: DEPTH };
         let of_b = PackSource { data: b.as_ptr(), lane_stride: 1, k_stride: cols, lanes: cols, depth: DEPTH };
-        let tile = Tile { words, c: c.as_mut_ptr(), c_stride: cols, rows, cols, accumulate: true };
+        let (accumulate, ahead) = (true, Ahead { line: packed_b.as_ptr(), count: 0 });
+        let tile = Tile { words, c: c.as_mut_ptr(), c_stride: cols, rows, cols, accumulate, ahead };
         // SAFETY: the CPU and the system have AMX and grant it (checked by the caller before this); the sources and
         // `c` have the shapes given, the panels the sizes.
         unsafe {

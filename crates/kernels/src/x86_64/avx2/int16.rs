@@ -106,9 +106,35 @@ impl Words for Avx2 {
     }
 
     #[inline(always)]
+    fn largest_word(self, x: __m256i) -> u32 {
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe {
+            let four = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            let two = _mm_max_epu32(four, _mm_unpackhi_epi64(four, four));
+            _mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32::<1>(two))) as u32
+        }
+    }
+
+    #[inline(always)]
+    fn round_neighbours(self, first: __m256, second: __m256) -> __m256i {
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe {
+            // Four of the first, four of the second, and so on.
+            let mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(first), _mm256_cvtps_epi32(second));
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed)
+        }
+    }
+
+    #[inline(always)]
     fn words_to_f32(self, x: __m256i) -> __m256 {
         // SAFETY: `self` proves that the CPU has the instruction.
         unsafe { _mm256_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    fn prefetch_l2(self, at: *const u32) {
+        // SAFETY: a hint is valid for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
     }
 
     #[inline(always)]

@@ -16,8 +16,8 @@ pub(crate) static VNNI: PackedGemm = PackedGemm {
     cols: 16 * VECTORS,
     lanes: 16,
     words: int16::words,
-    // A panel of B is then 50 KiB.
-    block_k: 512,
+    // A panel of B is then 37 KiB.
+    block_k: 384,
     pack_a: pack,
     pack_b: pack,
     tile: tile_vnni,
@@ -107,9 +107,31 @@ impl Words for Avx512 {
     }
 
     #[inline(always)]
+    fn largest_word(self, x: __m512i) -> u32 {
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe { _mm512_reduce_max_epu32(x) }
+    }
+
+    #[inline(always)]
+    fn round_neighbours(self, first: __m512, second: __m512) -> __m512i {
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe {
+            // Four of the first, four of the second, and so on.
+            let mixed = _mm512_packs_epi32(_mm512_cvtps_epi32(first), _mm512_cvtps_epi32(second));
+            _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), mixed)
+        }
+    }
+
+    #[inline(always)]
     fn words_to_f32(self, x: __m512i) -> __m512 {
         // SAFETY: `self` proves that the CPU has the instruction.
         unsafe { _mm512_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    fn prefetch_l2(self, at: *const u32) {
+        // SAFETY: a hint is valid for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
     }
 
     #[inline(always)]
