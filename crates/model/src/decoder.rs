@@ -7,31 +7,17 @@
 //! ```
 //!
 //! One function runs training, evaluation and serving: a batch is flat `[N, D]` rows of one or more sequences,
-//! each with its own KV cache; training uses fresh caches and keeps a tape.
+//! each with its own KV cache; training (`training.rs`) uses fresh caches and keeps a tape.
 
 use std::ops::Range;
 
 use shakti_kernels::{Buffer, Cpu, RopeAngles, RopeFrequencies};
 
-use crate::kv_cache::{CacheMode, KvCache};
-use crate::layers::attention::{self, AttentionTape, Sequences};
-use crate::layers::mlp::{self, MlpTape};
-use crate::layers::norm::{self, NormStats};
-use crate::layers::{Compute, Dropout, linear};
-use crate::params::Gradients;
+use crate::kv_cache::KvCache;
+use crate::layers::attention::{self, Sequences};
+use crate::layers::{Compute, linear, mlp, norm};
 use crate::weights::Weights;
 use crate::{ModelConfig, ModelError};
-
-/// Everything the backward pass needs of one forward pass.
-pub(crate) struct Tape {
-    pub(crate) rows: Vec<Range<usize>>,
-    angles: RopeAngles,
-    caches: Vec<KvCache>,
-    layers: Vec<(AttentionTape, MlpTape)>,
-    x: Buffer,
-    stats: NormStats,
-    dropout: Option<Dropout>,
-}
 
 /// One call: the tokens of all sequences one after the other, and the rows of each.
 #[derive(Clone, Copy, Debug)]
@@ -92,91 +78,14 @@ impl Decoder {
         let sequences = self.sequences(batch.rows, &angles);
         let mut x = self.embed(compute, weights, batch.tokens);
         for layer in 0..weights.num_layers() {
-            let (layer_weights, place) = (weights.layer(layer), (layer, None, false));
-            attention::forward(compute, &self.config, &layer_weights, &mut x, (&sequences, caches), place);
-            mlp::forward(compute, &self.config, &layer_weights, &mut x, (layer, None), false);
+            let layer_weights = weights.layer(layer);
+            attention::forward(compute, &self.config, &layer_weights, &mut x, (&sequences, caches), layer);
+            mlp::forward(compute, &self.config, &layer_weights, &mut x);
         }
         for (cache, rows) in caches.iter_mut().zip(batch.rows) {
             cache.advance(rows.len());
         }
         Ok(norm::forward(compute.cpu, &weights.norm(), &x, self.config.norm_eps).0)
-    }
-
-    /// The same pass from empty caches, with dropout, kept for [`Decoder::backward`]: hidden states `[N, D]`
-    /// and the tape.
-    ///
-    /// # Errors
-    /// As [`Decoder::forward`].
-    pub(crate) fn forward_train(
-        &self,
-        compute: Compute<'_>,
-        weights: &Weights<'_>,
-        batch: Batch<'_>,
-        dropout_seed: u64,
-    ) -> Result<(Buffer, Tape), ModelError> {
-        self.check(batch)?;
-        let fresh = |rows: &Range<usize>| {
-            KvCache::new(&self.config, CacheMode::Bounded { max_seq_len: rows.len() }, rows.len())
-        };
-        let mut caches: Vec<KvCache> = batch.rows.iter().map(fresh).collect();
-        let probability = self.config.hidden_dropout;
-        let dropout = (probability > 0.0).then_some(Dropout { probability, seed: dropout_seed });
-        let angles = self.angles(compute.cpu, batch.rows, std::iter::repeat(0));
-        let sequences = self.sequences(batch.rows, &angles);
-        let mut x = self.embed(compute, weights, batch.tokens);
-        let mut layers = Vec::with_capacity(weights.num_layers());
-        let mut borrowed: Vec<&mut KvCache> = caches.iter_mut().collect();
-        for layer in 0..weights.num_layers() {
-            let (place, caches) = ((layer, dropout, true), (&sequences, borrowed.as_mut_slice()));
-            let layer_weights = weights.layer(layer);
-            let attention = attention::forward(compute, &self.config, &layer_weights, &mut x, caches, place);
-            let mlp = mlp::forward(compute, &self.config, &layer_weights, &mut x, (layer, dropout), true);
-            layers.extend(attention.zip(mlp));
-        }
-        let (hidden, stats) = norm::forward(compute.cpu, &weights.norm(), &x, self.config.norm_eps);
-        Ok((hidden, Tape { rows: batch.rows.to_vec(), angles, caches, layers, x, stats, dropout }))
-    }
-
-    /// Adds the gradients of all that is trained but the head to `grads`, from the gradient of the hidden states
-    /// `dhidden [N, D]`.
-    pub(crate) fn backward(
-        &self,
-        compute: Compute<'_>,
-        weights: &Weights<'_>,
-        (tape, tokens): (&Tape, &[u32]),
-        dhidden: &[f32],
-        grads: &mut Gradients<'_>,
-    ) {
-        let places = weights.places();
-        let sequences = self.sequences(&tape.rows, &tape.angles);
-        let mut dx = compute.cpu.buffers.zeros(dhidden.len());
-        norm::backward(
-            compute.cpu,
-            &weights.norm(),
-            places.norm,
-            (&mut dx, dhidden),
-            (&tape.x, &tape.stats),
-            grads,
-        );
-        for (layer, (attention, mlp)) in tape.layers.iter().enumerate().rev() {
-            let (layer_weights, layer_places) = (&weights.layer(layer), &places.layers[layer]);
-            let place = (layer, tape.dropout);
-            let kept = (mlp, layer, tape.dropout);
-            mlp::backward(compute, &self.config, layer_weights, layer_places, &mut dx, kept, grads);
-            let kept = (attention, &sequences, tape.caches.as_slice());
-            attention::backward(
-                compute,
-                &self.config,
-                (layer_weights, layer_places),
-                &mut dx,
-                kept,
-                place,
-                grads,
-            );
-        }
-        if let Some(dtable) = grads.model(places.embed.weight) {
-            compute.cpu.embedding_backward(dtable, &dx, tokens);
-        }
     }
 
     /// Scores `[n, V]` of normalised hidden states `[n, D]`.

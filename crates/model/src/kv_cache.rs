@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use shakti_kernels::{Cpu, KEY_BLOCK, KvBlocks, KvType, KvView, RopeFrequencies};
+use shakti_kernels::{Buffers, Cpu, KEY_BLOCK, KvBlocks, KvType, KvView, RopeFrequencies};
 
 use crate::layers::attention::Planner;
 use crate::{LayerType, ModelConfig, ModelError};
@@ -55,7 +55,9 @@ struct Sinks {
 /// Keys and values of one sequence in all layers.
 #[derive(Debug)]
 pub struct KvCache {
-    pub(crate) layers: Vec<LayerCache>,
+    layers: Vec<LayerCache>,
+    /// The layer that `layers` begins with.
+    first_layer: usize,
     mode: CacheMode,
     position: usize,
     /// Furthest position reached since the cache was empty: what its tokens overwrote is gone.
@@ -79,6 +81,7 @@ impl KvCache {
             (0..config.num_hidden_layers).map(|index| LayerCache::new(config, index, kind, mode, max_chunk));
         Self {
             layers: layers.collect(),
+            first_layer: 0,
             mode,
             position: 0,
             furthest: 0,
@@ -87,6 +90,28 @@ impl KvCache {
             planner: Planner::default(),
             slots: Vec::new(),
         }
+    }
+
+    /// An empty cache of layer `layer` alone for one call with `len` tokens, in memory that `buffers` lend.
+    pub(crate) fn of_layer(config: &ModelConfig, layer: usize, len: usize, buffers: &Buffers) -> Self {
+        let blocks = KvBlocks::lent(buffers, len, config.num_kv_heads[layer], config.head_dim);
+        let window =
+            (config.layer_types[layer] == LayerType::SlidingAttention).then_some(config.sliding_window);
+        Self {
+            layers: vec![LayerCache { blocks: Arc::new(blocks), window, sinks: None }],
+            first_layer: layer,
+            mode: CacheMode::Bounded { max_seq_len: len },
+            position: 0,
+            furthest: 0,
+            max_chunk: len,
+            head_dim: config.head_dim,
+            planner: Planner::default(),
+            slots: Vec::new(),
+        }
+    }
+
+    pub(crate) fn layer(&self, layer: usize) -> &LayerCache {
+        &self.layers[layer - self.first_layer]
     }
 
     /// A second sequence with the same tokens so far. Both go on with the same memory until one of them writes: that one
@@ -172,7 +197,7 @@ impl KvCache {
 
     /// Stores rotated keys and values `[n, K, Hd]` of the next `n` positions in a layer.
     pub(crate) fn store(&mut self, cpu: &Cpu, layer: usize, k: &[f32], v: &[f32]) {
-        let layer = &mut self.layers[layer];
+        let layer = &mut self.layers[layer - self.first_layer];
         let rows = k.len() / (layer.blocks.num_kv_heads() * self.head_dim);
         self.slots.clear();
         self.slots.extend((self.position..self.position + rows).map(|position| {
@@ -184,7 +209,7 @@ impl KvCache {
     /// Keeps unrotated keys and values of the first tokens, if this call holds any of them.
     pub(crate) fn store_sinks(&mut self, layer: usize, k: &[f32], v: &[f32]) {
         let position = self.position;
-        let Some(sinks) = self.layers[layer].sinks.as_mut() else { return };
+        let Some(sinks) = self.layers[layer - self.first_layer].sinks.as_mut() else { return };
         if position < SINK_TOKENS {
             let row = sinks.k.len() / SINK_TOKENS;
             let len = k.len().min((SINK_TOKENS - position) * row);
@@ -196,7 +221,7 @@ impl KvCache {
     /// Rotates the sinks for the row at the present position into the layer's sink slot.
     pub(crate) fn place_sinks(&mut self, cpu: &Cpu, layer: usize, frequencies: &RopeFrequencies) {
         let (position, head_dim) = (self.position, self.head_dim);
-        let layer = &mut self.layers[layer];
+        let layer = &mut self.layers[layer - self.first_layer];
         let (Some(sinks), Some(window)) = (layer.sinks.as_ref(), layer.window) else { return };
         let shift = (position + 1).saturating_sub(window + SINK_TOKENS) as i64;
         let positions = (0..SINK_TOKENS as i64).map(|sink| sink + shift);

@@ -5,7 +5,7 @@ pub(crate) mod linear;
 pub(crate) mod mlp;
 pub(crate) mod norm;
 
-use shakti_kernels::{Cpu, Precision};
+use shakti_kernels::{Buffer, Cpu, Precision};
 
 /// Where and how precisely to compute.
 #[derive(Clone, Copy)]
@@ -32,10 +32,25 @@ pub(crate) enum Branch {
 }
 
 impl Dropout {
-    /// Drops elements of a branch's output, or of its gradient.
+    /// Drops elements of a branch's output.
     pub(crate) fn apply(this: Option<Self>, cpu: &Cpu, x: &mut [f32], layer: usize, branch: Branch) {
         if let Some(Self { probability, seed }) = this {
             cpu.dropout(x, probability, crate::rng::mix(seed ^ (2 * layer + branch as usize) as u64));
         }
+    }
+
+    /// A copy of the gradient of a branch's output with elements dropped; `None` if there is no dropout.
+    pub(crate) fn of_gradient(
+        this: Option<Self>,
+        cpu: &Cpu,
+        dx: &[f32],
+        layer: usize,
+        branch: Branch,
+    ) -> Option<Buffer> {
+        this.map(|_| {
+            let mut dropped = cpu.buffers.copy(dx);
+            Self::apply(this, cpu, &mut dropped, layer, branch);
+            dropped
+        })
     }
 }

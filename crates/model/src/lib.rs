@@ -12,6 +12,7 @@ mod loss;
 mod params;
 mod rng;
 mod stepwise;
+mod training;
 mod weights;
 
 pub use adapter::{Adapter, LORA_TARGETS, LoraConfig, MAX_RANK};

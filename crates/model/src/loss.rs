@@ -1,7 +1,7 @@
 //! Cross entropy over the output head, in chunks of rows, so that `[N, V]` logits are never whole in memory;
 //! and the whole forward and backward pass of a training step.
 
-use shakti_kernels::{Buffer, Cpu};
+use shakti_kernels::{Buffer, Cpu, Work};
 
 use crate::decoder::{Batch, Decoder};
 use crate::layers::{Compute, linear};
@@ -9,8 +9,10 @@ use crate::params::{Gradients, Parameters};
 use crate::weights::Weights;
 use crate::{ModelConfig, ModelError};
 
-/// Logits that one chunk may hold; 128 MiB. The head is packed for every chunk, so small ones cost time.
-const CHUNK_ELEMENTS: usize = 32 << 20;
+/// Logits that one chunk may hold; 64 MiB. The head is packed for every chunk, so small ones cost time.
+const CHUNK_ELEMENTS: usize = 16 << 20;
+/// Rows of a chunk at most: enough that packing the head costs little beside multiplying with it.
+const CHUNK_ROWS: usize = 512;
 
 /// What a batch should predict.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,9 @@ pub struct TrainPass {
     pub grad_scale: f32,
     /// Determines which elements dropout drops.
     pub dropout_seed: u64,
+    /// Remember only the input of each layer and compute the rest again in the backward pass: less memory, more time, the
+    /// same bits.
+    pub recompute: bool,
 }
 
 impl Decoder {
@@ -94,17 +99,35 @@ impl Decoder {
     ) -> Result<LossSum, ModelError> {
         self.check_targets(batch, targets)?;
         let weights = weights.in_training(pass.dropout_seed);
-        let (hidden, tape) = self.forward_train(compute, &weights, batch, pass.dropout_seed)?;
+        let (hidden, tape) = self.forward_train(compute, &weights, batch, pass)?;
+        let (loss, dhidden) =
+            self.head_loss_and_gradients(compute, &weights, (&hidden, targets), pass.grad_scale, &mut grads);
+        drop(hidden);
+        self.backward(compute, &weights, (tape, batch.tokens), dhidden, &mut grads);
+        Ok(loss)
+    }
+
+    /// The loss, and the gradient of the normalised hidden states `[N, D]`; adds that of the head to `grads`. Each chunk
+    /// of rows goes forward through the head and back before the next one.
+    fn head_loss_and_gradients(
+        &self,
+        compute: Compute<'_>,
+        weights: &Weights<'_>,
+        (hidden, targets): (&[f32], Targets<'_>),
+        grad_scale: f32,
+        grads: &mut Gradients<'_>,
+    ) -> (LossSum, Buffer) {
+        let _counting = compute.cpu.clock.count(Work::Head);
         let mut dhidden = compute.cpu.buffers.zeros(hidden.len());
         let mut loss = LossSum::default();
         let head = (&weights.lm_head(), weights.places().lm_head);
         for rows in self.chunks(targets.weights) {
-            let mut chunk = Chunk::gather(compute.cpu, self.config(), &hidden, targets, &rows);
-            let mut logits = self.logits(compute, &weights, &chunk.hidden);
-            let scaled: Vec<f32> = chunk.weights.iter().map(|weight| weight * pass.grad_scale).collect();
+            let mut chunk = Chunk::gather(compute.cpu, self.config(), hidden, targets, &rows);
+            let mut logits = self.logits(compute, weights, &chunk.hidden);
+            let scaled: Vec<f32> = chunk.weights.iter().map(|weight| weight * grad_scale).collect();
             compute.cpu.cross_entropy_backward(&mut logits, &mut chunk.losses, &chunk.targets, &scaled);
             chunk.add_to(&mut loss);
-            linear::backward_weight(compute, head, &mut grads, (&logits, &chunk.hidden, rows.len()));
+            linear::backward_weight(compute, head, grads, (&logits, &chunk.hidden, rows.len()));
             let mut d = compute.cpu.buffers.take(chunk.hidden.len());
             linear::backward_input(compute, head.0, &mut d, &logits, (false, rows.len()));
             let width = self.config().hidden_size;
@@ -112,8 +135,7 @@ impl Decoder {
                 dhidden[row * width..(row + 1) * width].copy_from_slice(d);
             }
         }
-        self.backward(compute, &weights, (&tape, batch.tokens), &dhidden, &mut grads);
-        Ok(loss)
+        (loss, dhidden)
     }
 
     /// The loss alone, from normalised hidden states `[N, D]`; any weights.
@@ -159,7 +181,7 @@ impl Decoder {
     /// Rows with weight, cut so that a chunk's logits stay small.
     fn chunks(&self, weights: &[f32]) -> Vec<Vec<usize>> {
         let rows: Vec<usize> = (0..weights.len()).filter(|row| weights[*row] != 0.0).collect();
-        let chunk = (CHUNK_ELEMENTS / self.config().vocab_size).max(16);
+        let chunk = (CHUNK_ELEMENTS / self.config().vocab_size).clamp(16, CHUNK_ROWS);
         rows.chunks(chunk).map(<[usize]>::to_vec).collect()
     }
 
@@ -213,3 +235,6 @@ impl Chunk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,6 +215,17 @@ impl Gradients<'_> {
         }
     }
 
+    /// Of several parameters of the model, all different; `None` where they are frozen.
+    pub fn model_many<const COUNT: usize>(&mut self, indices: [usize; COUNT]) -> Option<[&mut [f32]; COUNT]> {
+        match self {
+            Self::Model(grads) => {
+                let ranges = indices.map(|index| grads.layout.range(index));
+                Some(grads.data.get_disjoint_mut(ranges).expect("different parameters"))
+            }
+            Self::Adapter(_) => None,
+        }
+    }
+
     /// Of the adapter, if that is what is trained.
     pub fn adapter(&mut self) -> Option<&mut Parameters> {
         match self {

@@ -49,9 +49,8 @@ impl Decoder {
         let sequences = self.sequences(rows, &angles);
         let mut caches: Vec<&mut KvCache> = caches.iter_mut().collect();
         let layer_weights = &weights.layer(layer);
-        let place = (layer, None, false);
-        attention::forward(compute, config, layer_weights, x, (&sequences, &mut caches), place);
-        mlp::forward(compute, config, layer_weights, x, (layer, None), false);
+        attention::forward(compute, config, layer_weights, x, (&sequences, &mut caches), layer);
+        mlp::forward(compute, config, layer_weights, x);
     }
 
     /// Normalised hidden states `[N, D]` of the residual stream after the last layer.

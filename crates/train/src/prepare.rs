@@ -151,6 +151,7 @@ fn trainer_settings(recipe: &Recipe, cpu: &Cpu) -> TrainerSettings {
         peak_learning_rate: train.peak_learning_rate,
         precision: train.precision.precision(cpu),
         seed: train.seed,
+        recompute: train.recompute,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use shakti_data::Batch as DataBatch;
-use shakti_kernels::{Cpu, Precision};
+use shakti_kernels::{Cpu, Precision, Work};
 use shakti_model::{Adapter, Batch, Compute, Decoder, LossSum, ModelConfig, Parameters, Targets, TrainPass};
 
 use crate::TrainError;
@@ -39,6 +39,8 @@ pub struct TrainerSettings {
     pub precision: Precision,
     /// Seed of dropout.
     pub seed: u64,
+    /// Keep only the input of each layer and compute the rest again in the backward pass.
+    pub recompute: bool,
 }
 
 /// A model in training: weights, gradients and optimizer.
@@ -143,13 +145,16 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::Data { key: "data.sources".into(), problem });
         }
         let compute = Compute { cpu: self.cpu, precision: self.settings.precision };
-        self.grads.data.fill(0.0);
+        let counting = self.cpu.clock.count(Work::Update);
+        self.cpu.clear(&mut self.grads.data);
+        drop(counting);
         let (mut sum, mut tokens) = (LossSum::default(), 0);
         for (micro, batch) in batches.iter().enumerate() {
             let rows = rows(batch);
             let pass = TrainPass {
                 grad_scale: (1.0 / total) as f32,
                 dropout_seed: dropout_seed(self.settings.seed, step, micro as u64),
+                recompute: self.settings.recompute,
             };
             let pair = (model_batch(batch, &rows), targets(batch));
             let loss = self.learner.gradients((&self.decoder, compute), pair, pass, &mut self.grads)?;
@@ -162,6 +167,7 @@ impl<'a> Trainer<'a> {
             let tensor = self.non_finite_parameter();
             return Err(TrainError::NonFiniteLoss { step, loss, tensor });
         }
+        let _counting = self.cpu.clock.count(Work::Update);
         let learning_rate = self.settings.peak_learning_rate * self.settings.schedule.multiplier(step);
         let Self { cpu, learner, optimizer, grads, .. } = self;
         let grad_norm =

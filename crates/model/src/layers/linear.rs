@@ -64,6 +64,11 @@ fn multiply<const COUNT: usize>(
         compute.cpu.matmul_packed_many(&mut packed.map(|w| (place(), w)), x);
     } else if let Some(stored) = all(weights.map(|weight| weight.stored().filter(|_| !by_values))) {
         compute.cpu.matmul_stored_many(&mut stored.map(|w| (place(), w)), x);
+    } else if let Some(values) = all(weights.map(|weight| weight.dense())) {
+        let rows = x.len() / in_features;
+        let mut c = values.map(|values| MatMut::new(place(), rows, values.len() / in_features));
+        let b = values.map(|values| MatRef::new(values, values.len() / in_features, in_features).t());
+        compute.cpu.gemm_same_a(compute.precision, &mut c, MatRef::new(x, rows, in_features), &b);
     } else {
         for weight in weights {
             multiply_values(compute, weight, place(), x, in_features);
@@ -111,6 +116,42 @@ pub(crate) fn for_values(
         weight.rows(compute.cpu, range.clone(), values);
         each(range, values);
     }
+}
+
+/// The backward pass of several weights on the same input `x [N, in]`, whose gradient takes its place; `dy [N, out]` of each.
+pub(crate) fn backward_many<const COUNT: usize>(
+    compute: Compute<'_>,
+    layers: [(&LinearWeight<'_>, Place); COUNT],
+    grads: &mut Gradients<'_>,
+    dy: [&[f32]; COUNT],
+    (x, rows): (&mut Buffer, usize),
+) {
+    let is_plain = layers.iter().all(|(weight, place)| weight.low_rank.is_none() && place.bias.is_none());
+    let plain = all(layers.map(|(weight, _)| weight.dense().filter(|_| is_plain)));
+    let in_features = x.len() / rows;
+    if let Some((values, dw)) = plain.zip(grads.model_many(layers.map(|(_, place)| place.weight))) {
+        let dy: [MatRef<'_>; COUNT] = dy.map(|dy| MatRef::new(dy, rows, dy.len() / rows));
+        let mut dw = dw.map(|dw| MatMut {
+            rows: dw.len() / in_features,
+            cols: in_features,
+            row_stride: in_features,
+            data: dw,
+        });
+        compute.cpu.gemm_same_b(
+            compute.precision,
+            &mut dw,
+            &dy.map(MatRef::t),
+            MatRef::new(x, rows, in_features),
+        );
+        let values = values.map(|values| MatRef::new(values, values.len() / in_features, in_features));
+        return compute.cpu.gemm_sum(compute.precision, MatMut::new(x, rows, in_features), &dy, &values);
+    }
+    let mut dx = compute.cpu.buffers.take(x.len());
+    for (index, (weight, place)) in layers.into_iter().enumerate() {
+        backward_weight(compute, (weight, place), grads, (dy[index], x, rows));
+        backward_input(compute, weight, &mut dx, dy[index], (index > 0, rows));
+    }
+    *x = dx;
 }
 
 /// `dx [N, in] (+)= dy [N, out] W`, and what the adapter adds to `W`.

@@ -18,24 +18,61 @@ pub(crate) struct MlpTape {
 }
 
 /// Adds the branch to the residual stream `x [N, D]`.
-pub(crate) fn forward(
+pub(crate) fn forward(compute: Compute<'_>, config: &ModelConfig, weights: &LayerWeights<'_>, x: &mut [f32]) {
+    let (_, gate, up) = up_projections(compute, config, weights, x);
+    compute.cpu.add(x, &down_projection(compute, config, weights, &gate, &up));
+}
+
+/// [`forward`] with dropout, kept for the backward pass.
+pub(crate) fn forward_train(
     compute: Compute<'_>,
     config: &ModelConfig,
     weights: &LayerWeights<'_>,
-    x: &mut [f32],
+    x: &mut Buffer,
     (layer, dropout): (usize, Option<Dropout>),
-    keep: bool,
-) -> Option<MlpTape> {
-    let cpu = compute.cpu;
-    let (h, stats) = norm::forward(cpu, &weights.post_norm, x, config.norm_eps);
+) -> MlpTape {
+    let (stats, gate, up) = up_projections(compute, config, weights, x);
+    let mut out = down_projection(compute, config, weights, &gate, &up);
+    Dropout::apply(dropout, compute.cpu, &mut out, layer, Branch::Mlp);
+    // The sum takes the place of what is added, and the input stays as it is.
+    compute.cpu.add(&mut out, x);
+    MlpTape { x: std::mem::replace(x, out), stats, gate, up }
+}
+
+/// What the forward pass kept, computed again from the branch's input `[N, D]`.
+pub(crate) fn again(
+    compute: Compute<'_>,
+    config: &ModelConfig,
+    weights: &LayerWeights<'_>,
+    x: Buffer,
+) -> MlpTape {
+    let (stats, gate, up) = up_projections(compute, config, weights, &x);
+    MlpTape { x, stats, gate, up }
+}
+
+/// Statistics of the norm, gate and up `[N, F]`.
+fn up_projections(
+    compute: Compute<'_>,
+    config: &ModelConfig,
+    weights: &LayerWeights<'_>,
+    x: &[f32],
+) -> (NormStats, Buffer, Buffer) {
+    let (h, stats) = norm::forward(compute.cpu, &weights.post_norm, x, config.norm_eps);
     let [gate, up] = linear::forward_many(compute, [&weights.gate, &weights.up], &h, config.hidden_size);
-    let mut act = cpu.buffers.take(gate.len());
-    cpu.silu_mul(&mut act, &gate, &up);
-    let mut out = linear::forward(compute, &weights.down, &act, config.intermediate_size);
-    Dropout::apply(dropout, cpu, &mut out, layer, Branch::Mlp);
-    let tape = keep.then(|| MlpTape { x: cpu.buffers.copy(x), stats, gate, up });
-    cpu.add(x, &out);
-    tape
+    (stats, gate, up)
+}
+
+/// What is added to the residual stream `[N, D]`.
+fn down_projection(
+    compute: Compute<'_>,
+    config: &ModelConfig,
+    weights: &LayerWeights<'_>,
+    gate: &[f32],
+    up: &[f32],
+) -> Buffer {
+    let mut act = compute.cpu.buffers.take(gate.len());
+    compute.cpu.silu_mul(&mut act, gate, up);
+    linear::forward(compute, &weights.down, &act, config.intermediate_size)
 }
 
 /// Turns the gradient of the branch's output `dx [N, D]` into that of its input, in place.
@@ -50,20 +87,16 @@ pub(crate) fn backward(
 ) {
     let cpu = compute.cpu;
     let rows = dx.len() / config.hidden_size;
-    let mut dout = cpu.buffers.copy(dx);
-    Dropout::apply(dropout, cpu, &mut dout, layer, Branch::Mlp);
-    let mut act = cpu.buffers.take(tape.gate.len());
-    cpu.silu_mul(&mut act, &tape.gate, &tape.up);
-    linear::backward_weight(compute, (&weights.down, places.down), grads, (&dout, &act, rows));
-    let mut dact = act;
-    linear::backward_input(compute, &weights.down, &mut dact, &dout, (false, rows));
-    let (mut dgate, mut dup) = (cpu.buffers.take(dact.len()), cpu.buffers.take(dact.len()));
-    cpu.silu_mul_backward(&mut dgate, &mut dup, &dact, &tape.gate, &tape.up);
-    let (h, _) = norm::forward(cpu, &weights.post_norm, &tape.x, config.norm_eps);
-    linear::backward_weight(compute, (&weights.gate, places.gate), grads, (&dgate, &h, rows));
-    linear::backward_weight(compute, (&weights.up, places.up), grads, (&dup, &h, rows));
-    let mut dh = h;
-    linear::backward_input(compute, &weights.gate, &mut dh, &dgate, (false, rows));
-    linear::backward_input(compute, &weights.up, &mut dh, &dup, (true, rows));
+    let dropped = Dropout::of_gradient(dropout, cpu, dx, layer, Branch::Mlp);
+    let dout = dropped.as_deref().unwrap_or(&*dx);
+    let [mut dgate, mut dup, mut act] = [(); 3].map(|()| cpu.buffers.take(tape.gate.len()));
+    linear::backward_input(compute, &weights.down, &mut dgate, dout, (false, rows));
+    cpu.silu_mul_backward(&mut dgate, &mut dup, &mut act, &tape.gate, &tape.up);
+    linear::backward_weight(compute, (&weights.down, places.down), grads, (dout, &act, rows));
+    drop(act);
+    let (mut h, _) = norm::forward(cpu, &weights.post_norm, &tape.x, config.norm_eps);
+    let layers = [(&weights.gate, places.gate), (&weights.up, places.up)];
+    linear::backward_many(compute, layers, grads, [&dgate, &dup], (&mut h, rows));
+    let dh = h;
     norm::backward(cpu, &weights.post_norm, places.post_norm, (dx, &dh), (&tape.x, &tape.stats), grads);
 }

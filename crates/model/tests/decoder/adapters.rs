@@ -102,7 +102,7 @@ impl Task {
         let batch = Batch { tokens: &self.tokens, rows: &self.rows };
         let targets = Targets { targets: &self.targets, weights: &self.weights };
         let compute = Compute { cpu, precision: Precision::F32 };
-        let pass = TrainPass { grad_scale: 1.0, dropout_seed: 9 };
+        let pass = TrainPass { grad_scale: 1.0, dropout_seed: 9, recompute: false };
         let decoder = Decoder::new(config.clone()).unwrap();
         let loss = decoder.adapter_gradients(compute, weights, (batch, targets), pass, &mut grads).unwrap();
         (loss.nats, grads)

@@ -75,7 +75,8 @@ fn logits_and_gradients_equal_pytorch() {
             let rows = rows_of(&lengths);
             let batch = Batch { tokens: &ids, rows: &rows };
             let wanted = Targets { targets: &targets, weights: &weights };
-            let pass = TrainPass { grad_scale: 1.0 / weights.iter().sum::<f32>(), dropout_seed: 0 };
+            let grad_scale = 1.0 / weights.iter().sum::<f32>();
+            let pass = TrainPass { grad_scale, dropout_seed: 0, recompute: false };
             let loss = decoder
                 .loss_and_gradients(f32_compute(&cpu), &golden.params, (batch, wanted), pass, &mut grads)
                 .unwrap();

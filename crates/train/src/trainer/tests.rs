@@ -92,6 +92,7 @@ fn settings() -> TrainerSettings {
         peak_learning_rate: 1e-3,
         precision: Precision::F32,
         seed: 0,
+        recompute: false,
     }
 }
 
@@ -183,6 +184,25 @@ fn any_number_of_threads_gives_the_same_bits() {
         for threads in [2, 3, 7] {
             assert!(run(threads) == one, "{threads} threads differ from one");
         }
+    }
+}
+
+#[test]
+fn recomputing_gives_the_same_bits() {
+    for precision in [Precision::F32, Precision::Int16] {
+        let run = |recompute| {
+            let cpu = Cpu::new(KernelSet::best().expect("a kernel set"), 2);
+            let mut config = config();
+            config.hidden_dropout = 0.1;
+            let params = params(&config);
+            let settings = TrainerSettings { precision, recompute, ..settings() };
+            let mut trainer = Trainer::new(&cpu, config, params, settings).expect("a trainer");
+            let results: Vec<StepResult> =
+                (0..3).map(|_| trainer.step(&documents()).expect("a step")).collect();
+            let bits: Vec<u32> = trainer.params().data.iter().map(|value| value.to_bits()).collect();
+            (results, bits)
+        };
+        assert!(run(true) == run(false), "{precision:?}");
     }
 }
 

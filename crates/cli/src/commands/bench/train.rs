@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use shakti_data::{Batch, Segment};
-use shakti_kernels::Cpu;
+use shakti_kernels::{Clock, Cpu, Work};
 use shakti_measure::{Spread, peak_memory_bytes, processor, random_ids, seconds};
 use shakti_model::{LayerType, Layout, ModelConfig, Parameters, preset};
 use shakti_train::recipe::{OptimizerKind, PrecisionChoice};
@@ -59,6 +59,9 @@ pub struct TrainBenchArgs {
     /// What turns gradients into updates
     #[arg(long, value_enum, default_value_t = OptimizerFlag::Adamw)]
     optimizer: OptimizerFlag,
+    /// Keep only the input of each layer and compute the rest again in the backward pass
+    #[arg(long)]
+    recompute: bool,
 }
 
 /// `train.optimizer` of a recipe.
@@ -129,12 +132,45 @@ struct TrainReport {
     batch: u32,
     seq: u32,
     steps: u32,
+    recompute: bool,
+    #[serde(flatten)]
+    shares: Shares,
     precision: &'static str,
     optimizer: &'static str,
     threads: usize,
     kernel_set: &'static str,
     processor: String,
     version: &'static str,
+}
+
+/// Shares of the time of all steps that count. The first four are the phases of a step, the others the operations inside
+/// them; what is missing to 1 is what lies between.
+#[derive(Debug, Serialize)]
+struct Shares {
+    share_forward: f64,
+    share_head: f64,
+    share_backward: f64,
+    share_update: f64,
+    share_products: f64,
+    share_attention: f64,
+    share_elements: f64,
+    share_cross_entropy: f64,
+}
+
+impl Shares {
+    fn of(clock: &Clock, seconds: f64) -> Self {
+        let share = |work| clock.spent(work).as_secs_f64() / seconds;
+        Self {
+            share_forward: share(Work::Forward),
+            share_head: share(Work::Head),
+            share_backward: share(Work::Backward),
+            share_update: share(Work::Update),
+            share_products: share(Work::Products),
+            share_attention: share(Work::Attention),
+            share_elements: share(Work::Elements),
+            share_cross_entropy: share(Work::CrossEntropy),
+        }
+    }
 }
 
 /// Runs the command.
@@ -159,7 +195,7 @@ impl TrainBenchArgs {
         let mut trainer = Trainer::new(cpu, config, params, self.trainer_settings(precision))?;
         let batch = [self.random_batch()];
         let interrupt = Listener::new();
-        let mut rates = Vec::with_capacity(self.steps as usize);
+        let (mut rates, mut measured) = (Vec::with_capacity(self.steps as usize), 0.0);
         for step in 0..WARM_UP + self.steps {
             let mut result = None;
             let time = seconds(|| result = Some(trainer.step(&batch)));
@@ -167,12 +203,16 @@ impl TrainBenchArgs {
             if interrupt.requested() {
                 return Err(Failure::interrupted("no result"));
             }
+            if step + 1 == WARM_UP {
+                cpu.clock.start();
+            }
             if step >= WARM_UP {
+                measured += time;
                 rates.push(f64::from(self.batch * self.seq) / time);
             }
         }
         let rate = Spread::of(&rates);
-        let &Self { layers, hidden, ffn, heads, kv_heads, vocab, batch, seq, steps, .. } = self;
+        let &Self { layers, hidden, ffn, heads, kv_heads, vocab, batch, seq, steps, recompute, .. } = self;
         Ok(TrainReport {
             tokens_per_s: rate.median,
             tokens_per_s_range: [rate.min, rate.max],
@@ -187,6 +227,8 @@ impl TrainBenchArgs {
             batch,
             seq,
             steps,
+            recompute,
+            shares: Shares::of(&cpu.clock, measured),
             precision: PrecisionChoice::from(precision).name(),
             optimizer: OptimizerKind::from(self.optimizer).name(),
             threads,
@@ -238,6 +280,7 @@ impl TrainBenchArgs {
             peak_learning_rate: 1e-4,
             precision,
             seed: 0,
+            recompute: self.recompute,
         }
     }
 
@@ -263,6 +306,21 @@ impl TrainReport {
         if let Some(bytes) = self.peak_memory_bytes {
             let _ = write!(text, ", peak memory {:.0} MiB", bytes as f64 / f64::from(1 << 20));
         }
+        let Shares { share_forward, share_head, share_backward, share_update, .. } = self.shares;
+        let Shares { share_products, share_attention, share_elements, share_cross_entropy, .. } = self.shares;
+        let _ = write!(
+            text,
+            "\nforward {:.0}%, head and loss {:.0}%, backward {:.0}%, update {:.0}%; in them products {:.0}%, attention {:.0}%, \
+             norms and other elements {:.0}%, cross entropy {:.0}%",
+            100.0 * share_forward,
+            100.0 * share_head,
+            100.0 * share_backward,
+            100.0 * share_update,
+            100.0 * share_products,
+            100.0 * share_attention,
+            100.0 * share_elements,
+            100.0 * share_cross_entropy
+        );
         text
     }
 }

@@ -34,7 +34,7 @@ impl Planner {
         plan.num_heads = config.num_attention_heads;
         plan.num_kv_heads = num_kv_heads;
         plan.head_dim = config.head_dim;
-        plan.window = caches.first().and_then(|cache| cache.layers[layer].window);
+        plan.window = caches.first().and_then(|cache| cache.layer(layer).window);
         plan.scale = 1.0 / (config.head_dim as f32).sqrt();
         plan.tiles.clear();
         plan.key_blocks.clear();
@@ -49,7 +49,7 @@ impl Planner {
                         visible.find(&config.block_sparse, layer, kv_head, tile.block);
                         push_blocks(&mut plan.key_blocks, cache, layer, (&tile, true), visible.blocks())
                     } else if kv_head == 0 {
-                        let blocks = contiguous_blocks(&cache.layers[layer], &tile);
+                        let blocks = contiguous_blocks(cache.layer(layer), &tile);
                         push_blocks(&mut plan.key_blocks, cache, layer, (&tile, false), blocks)
                     } else {
                         plan.tiles[of_first_head + index].blocks.clone()
@@ -99,7 +99,7 @@ fn push_blocks(
     visible: impl Iterator<Item = usize>,
 ) -> Range<u32> {
     let start = key_blocks.len() as u32;
-    let layer = &cache.layers[layer];
+    let layer = cache.layer(layer);
     let mut visible = visible.peekable();
     let span = |block: usize| if sparse { 0 } else { (block / SPAN_BLOCKS) as u32 };
     if let Some(window) = layer.window.filter(|window| cache.is_streaming() && tile.position >= *window) {
