@@ -85,7 +85,13 @@ fn gradients(
     let mut grads = Parameters::zeros(params.layout().clone());
     let pair =
         (Batch { tokens: &data.ids, rows: &rows }, Targets { targets: &data.targets, weights: &weights });
-    let loss = decoder.loss_and_gradients(Compute { cpu, precision }, params, pair, pass, &mut grads)?;
+    let loss = decoder.loss_and_gradients(
+        Compute { cpu, precision },
+        params,
+        pair,
+        pass,
+        (&mut grads, &mut |_, _| {}),
+    )?;
     Ok((loss.mean(), grads))
 }
 

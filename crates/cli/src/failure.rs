@@ -121,12 +121,24 @@ impl Failure {
         io_kind(&self.error).is_some_and(is_full_disk)
     }
 
+    /// Whether the user asked to stop.
+    #[cfg(feature = "train")]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self.exit, Exit::Interrupted)
+    }
+
+    /// The exit code.
+    #[cfg(feature = "mpi")]
+    pub fn code(&self) -> i32 {
+        self.exit as i32
+    }
+
     fn is_closed_pipe(&self) -> bool {
         io_kind(&self.error) == Some(ErrorKind::BrokenPipe)
     }
 
     /// `error: what`, then `  caused by: why` for each cause that says something new, then the hints.
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         let mut message = format!("error: {}", self.error);
         let mut said = self.error.to_string();
         for cause in self.error.chain().skip(1) {

@@ -23,7 +23,7 @@ pub use error::ModelError;
 pub use kv_cache::{CacheMode, KvCache, SINK_TOKENS};
 pub use layers::Compute;
 pub use layers::attention::block_sparse::visible_blocks;
-pub use loss::{LossSum, Targets, TrainPass};
+pub use loss::{LayerFinished, LossSum, Targets, TrainPass};
 pub use params::{Layout, Parameters};
 pub use shakti_kernels::KEY_BLOCK;
 pub use weights::{

@@ -51,6 +51,9 @@ pub struct TrainPass {
     pub recompute: bool,
 }
 
+/// Told of each layer, from the last to the first, when the backward pass has added the last of its gradients.
+pub type LayerFinished<'a> = &'a mut dyn FnMut(usize, &Parameters);
+
 impl Decoder {
     /// Adds the gradients of `grad_scale * sum(weight * nats)` to `grads` and returns the loss.
     ///
@@ -62,9 +65,10 @@ impl Decoder {
         params: &Parameters,
         (batch, targets): (Batch<'_>, Targets<'_>),
         pass: TrainPass,
-        grads: &mut Parameters,
+        (grads, finished): (&mut Parameters, LayerFinished<'_>),
     ) -> Result<LossSum, ModelError> {
-        self.train_pass(compute, &Weights::dense(params), (batch, targets), pass, Gradients::Model(grads))
+        let grads = (Gradients::Model(grads), finished);
+        self.train_pass(compute, &Weights::dense(params), (batch, targets), pass, grads)
     }
 
     /// The same for the adapter of `weights`, all else frozen; `grads` has the layout of its parameters.
@@ -83,10 +87,10 @@ impl Decoder {
         weights: &Weights<'_>,
         (batch, targets): (Batch<'_>, Targets<'_>),
         pass: TrainPass,
-        grads: &mut Parameters,
+        (grads, finished): (&mut Parameters, LayerFinished<'_>),
     ) -> Result<LossSum, ModelError> {
         assert!(weights.adapter().is_some(), "weights without an adapter");
-        self.train_pass(compute, weights, (batch, targets), pass, Gradients::Adapter(grads))
+        self.train_pass(compute, weights, (batch, targets), pass, (Gradients::Adapter(grads), finished))
     }
 
     fn train_pass(
@@ -95,7 +99,7 @@ impl Decoder {
         weights: &Weights<'_>,
         (batch, targets): (Batch<'_>, Targets<'_>),
         pass: TrainPass,
-        mut grads: Gradients<'_>,
+        (mut grads, finished): (Gradients<'_>, LayerFinished<'_>),
     ) -> Result<LossSum, ModelError> {
         self.check_targets(batch, targets)?;
         let weights = weights.in_training(pass.dropout_seed);
@@ -103,7 +107,7 @@ impl Decoder {
         let (loss, dhidden) =
             self.head_loss_and_gradients(compute, &weights, (&hidden, targets), pass.grad_scale, &mut grads);
         drop(hidden);
-        self.backward(compute, &weights, (tape, batch.tokens), dhidden, &mut grads);
+        self.backward(compute, &weights, (tape, batch.tokens), dhidden, (&mut grads, finished));
         Ok(loss)
     }
 

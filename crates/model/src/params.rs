@@ -226,6 +226,13 @@ impl Gradients<'_> {
         }
     }
 
+    /// All of them.
+    pub fn all(&self) -> &Parameters {
+        match self {
+            Self::Model(grads) | Self::Adapter(grads) => grads,
+        }
+    }
+
     /// Of the adapter, if that is what is trained.
     pub fn adapter(&mut self) -> Option<&mut Parameters> {
         match self {

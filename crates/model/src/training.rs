@@ -11,7 +11,7 @@ use crate::layers::attention::{self, AttentionTape, Sequences};
 use crate::layers::mlp::{self, MlpTape};
 use crate::layers::norm::{self, NormStats};
 use crate::layers::{Compute, Dropout};
-use crate::loss::TrainPass;
+use crate::loss::{LayerFinished, TrainPass};
 use crate::params::Gradients;
 use crate::weights::Weights;
 
@@ -77,7 +77,7 @@ impl Decoder {
         weights: &Weights<'_>,
         (tape, tokens): (Tape, &[u32]),
         dhidden: Buffer,
-        grads: &mut Gradients<'_>,
+        (grads, finished): (&mut Gradients<'_>, LayerFinished<'_>),
     ) {
         let Tape { rows, angles, mut layers, x, stats, dropout } = tape;
         let _counting = compute.cpu.clock.count(Work::Backward);
@@ -89,6 +89,7 @@ impl Decoder {
         let run = Pass { decoder: self, compute, weights, sequences, dropout };
         while let Some(tape) = layers.pop() {
             run.backward(layers.len(), tape, &mut dx, grads);
+            finished(layers.len(), grads.all());
         }
         if let Some(dtable) = grads.model(places.embed.weight) {
             compute.cpu.embedding_backward(dtable, &dx, tokens);

@@ -2,7 +2,8 @@
 
 use shakti_kernels::Cpu;
 use shakti_model::{
-    Adapter, Batch, Compute, Decoder, LossSum, PackedWeights, Parameters, Targets, TrainPass, Weights,
+    Adapter, Batch, Compute, Decoder, LayerFinished, LossSum, PackedWeights, Parameters, Targets, TrainPass,
+    Weights,
 };
 
 use crate::TrainError;
@@ -72,13 +73,13 @@ impl Learner {
         }
     }
 
-    /// Adds the gradients of one batch and returns its loss.
+    /// Adds the gradients of one batch and returns its loss; the other half of `grads` is told of finished layers.
     pub fn gradients(
         &self,
         (decoder, compute): (&Decoder, Compute<'_>),
         pair: (Batch<'_>, Targets<'_>),
         pass: TrainPass,
-        grads: &mut Parameters,
+        grads: (&mut Parameters, LayerFinished<'_>),
     ) -> Result<LossSum, TrainError> {
         Ok(match self {
             Self::Model(params) => decoder.loss_and_gradients(compute, params, pair, pass, grads)?,

@@ -14,6 +14,7 @@ mod state;
 use shakti_model::{Compute, Layout, ParamSpec, Parameters};
 
 use crate::TrainError;
+use crate::parallel::Parallel;
 use crate::recipe::{AdamWSection, MuonSection, OptimizerKind, TrainSection};
 use state::Step;
 pub(crate) use state::{State, StateTensor};
@@ -80,8 +81,8 @@ impl Default for OptimizerSettings {
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     settings: OptimizerSettings,
-    /// One for each parameter, in state-dict order.
-    states: Vec<State>,
+    /// One for each parameter, in state-dict order; absent where another rank keeps it.
+    states: Vec<Option<State>>,
     pub(crate) memory: GradientMemory,
 }
 
@@ -101,18 +102,48 @@ impl Optimizer {
     pub fn new(params: &Parameters, settings: OptimizerSettings) -> Self {
         let specs = params.layout().specs();
         let memory = GradientMemory { zero_steps: vec![0; specs.len()], ..GradientMemory::default() };
-        let states = specs.iter().map(|spec| State::new(settings.kind, spec)).collect();
+        let states = specs.iter().map(|spec| Some(State::new(settings.kind, spec))).collect();
         Self { settings, states, memory }
     }
 
-    /// What a checkpoint holds of it, for parameters with these names and shapes.
+    /// Forgets the states of parameters that another rank keeps.
+    pub(crate) fn keep(&mut self, keeps: impl Fn(usize) -> bool) {
+        for (index, state) in self.states.iter_mut().enumerate() {
+            if !keeps(index) {
+                *state = None;
+            }
+        }
+    }
+
+    /// The state of one parameter as bytes, for another rank.
+    pub(crate) fn state_bytes_of(&self, index: usize, spec: &ParamSpec) -> Vec<u8> {
+        let tensors = self.states[index].iter().flat_map(|state| state.tensors(spec));
+        tensors.flat_map(|tensor| tensor.values.bytes()).collect()
+    }
+
+    /// Takes what [`state_bytes_of`](Self::state_bytes_of) gave on another rank.
+    pub(crate) fn take_state(&mut self, index: usize, spec: &ParamSpec, bytes: &[u8]) {
+        let mut state = State::new(self.settings.kind, spec);
+        let lens: Vec<usize> = state.tensors(spec).iter().map(|tensor| tensor.values.byte_len()).collect();
+        let (mut lens, mut at) = (lens.into_iter(), 0);
+        state.fill(|| {
+            let start = at;
+            at += lens.next().unwrap_or(0);
+            bytes[start..at].to_vec()
+        });
+        self.states[index] = Some(state);
+    }
+
+    /// What a checkpoint holds of it, for parameters with these names and shapes; of those whose state it keeps.
     pub(crate) fn tensors<'a>(&'a self, specs: &'a [ParamSpec]) -> impl Iterator<Item = StateTensor<'a>> {
-        self.states.iter().zip(specs).flat_map(|(state, spec)| state.tensors(spec))
+        let kept =
+            |(state, spec): (&'a Option<State>, &'a ParamSpec)| state.as_ref().map(|state| (state, spec));
+        self.states.iter().zip(specs).filter_map(kept).flat_map(|(state, spec)| state.tensors(spec))
     }
 
     /// Takes from a checkpoint what [`tensors`](Self::tensors) lists, in that order.
     pub(crate) fn fill(&mut self, mut bytes: impl FnMut() -> Vec<u8>) {
-        self.states.iter_mut().for_each(|state| state.fill(&mut bytes));
+        self.states.iter_mut().flatten().for_each(|state| state.fill(&mut bytes));
     }
 
     /// Bytes of states that an optimizer of this kind keeps for parameters of these shapes.
@@ -125,20 +156,23 @@ impl Optimizer {
         self.memory.steps
     }
 
-    /// Applies one step and returns the norm of the gradient before clipping.
+    /// Applies one step to the parameters whose state it keeps and returns the norm of the gradient before clipping.
     ///
     /// # Errors
     /// A gradient that is not finite, explodes, or has been zero for too long; the weights are unchanged then.
-    pub fn update(
+    pub(crate) fn update(
         &mut self,
         compute: Compute<'_>,
         params: &mut Parameters,
         grads: &Parameters,
-        learning_rate: f64,
+        (learning_rate, parallel): (f64, Option<&Parallel<'_>>),
     ) -> Result<f64, TrainError> {
         let layout = params.layout().clone();
-        let squares: Vec<f64> =
-            (0..layout.specs().len()).map(|index| compute.cpu.sum_squares(grads.slice(index))).collect();
+        let square = |(index, state): (usize, &Option<State>)| {
+            state.as_ref().map_or(0.0, |_| compute.cpu.sum_squares(grads.slice(index)))
+        };
+        let own: Vec<f64> = self.states.iter().enumerate().map(square).collect();
+        let squares = parallel.map_or_else(|| own.clone(), |parallel| parallel.sum(&own));
         let norm = squares.iter().sum::<f64>().sqrt();
         self.examine(&layout, grads, &squares, norm)?;
         self.memory.steps += 1;
@@ -147,6 +181,7 @@ impl Optimizer {
         let grad_scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
         let step = Step { settings, learning_rate, number: self.memory.steps, grad_scale };
         for (index, (spec, state)) in layout.specs().iter().zip(&mut self.states).enumerate() {
+            let Some(state) = state else { continue };
             state.update(compute, (params.slice_mut(index), grads.slice(index)), &step, &spec.shape);
         }
         Ok(norm)

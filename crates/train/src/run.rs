@@ -8,6 +8,7 @@ use crate::TrainError;
 use crate::log::LogLine;
 use crate::observer::Observer;
 use crate::prepare::prepare;
+use crate::ranks::Ranks;
 use crate::recipe::{Recipe, Stage};
 use crate::run_folder::{RunFolder, Start, TOKENIZER_FOLDER, check_start, match_saved, saved_recipe};
 use crate::session::Session;
@@ -23,6 +24,8 @@ pub struct RunSettings<'a> {
     pub start: Start,
     /// Asked between steps; true saves a checkpoint and ends the run.
     pub stop: &'a dyn Fn() -> bool,
+    /// The processes that train together, this one among them; `None` where it is alone.
+    pub ranks: Option<&'a dyn Ranks>,
 }
 
 /// How a run ended.
@@ -60,7 +63,7 @@ pub fn sft(settings: RunSettings<'_>, observer: &mut dyn Observer) -> Result<Out
 }
 
 fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
-    let RunSettings { recipe, cpu, start, stop } = settings;
+    let RunSettings { recipe, cpu, start, stop, ranks } = settings;
     if recipe.train.stage != stage {
         let problem = format!("{:?}, expected {stage:?} for this command", recipe.train.stage);
         return Err(TrainError::Data { key: "train.stage".into(), problem });
@@ -74,20 +77,41 @@ fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> 
     let tokenizer = Some(dir.join(TOKENIZER_FOLDER)).filter(|folder| resolved && folder.exists());
     resolve_precision(&mut recipe, cpu);
     let mut prepared = prepare(&recipe, cpu, tokenizer.as_deref(), observer)?;
-    let folder = RunFolder::open(&dir, start)?;
+    if let Some(ranks) = ranks {
+        check_shares(&recipe, ranks)?;
+        prepared.trainer.join(ranks);
+    }
+    // Nobody looks for an older run any more when rank 0 begins this one.
+    prepared.trainer.agree(0.0);
+    let folder = match prepared.trainer.leads() {
+        true => RunFolder::open(&dir, start)?,
+        false => RunFolder::of_another(&dir),
+    };
     if !resolved {
         recipe = timing::fix_steps(&recipe, &mut prepared, &folder, observer)?;
         if prepared.trained_tokenizer {
             folder.write_folder(TOKENIZER_FOLDER, |path| Ok(prepared.files.write(path)?))?;
         }
     }
-    prepared.contamination.write(folder.path())?;
+    if prepared.trainer.leads() {
+        prepared.contamination.write(folder.path())?;
+    }
     folder.write_recipe(&recipe)?;
     let mut session = Session::new(folder, recipe, prepared, cpu)?;
     if let Start::Resume { allow_other_kernels } = start {
         session.resume(allow_other_kernels, observer)?;
     }
     session.train(stop, observer)
+}
+
+/// Every rank computes as many micro-batches of a step.
+fn check_shares(recipe: &Recipe, ranks: &dyn Ranks) -> Result<(), TrainError> {
+    let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
+    if micro_batches.is_multiple_of(ranks.size()) {
+        return Ok(());
+    }
+    let problem = format!("{micro_batches} micro-batches a step cannot be shared by {} ranks", ranks.size());
+    Err(TrainError::Data { key: "train.micro_batch_tokens".into(), problem })
 }
 
 /// The recipe that an earlier start of the same run resolved.

@@ -45,12 +45,12 @@ pub enum Start {
     },
 }
 
-/// A run folder that this process alone writes to.
+/// A run folder that this process alone writes to, or that another rank writes.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
-    /// Unlocked by the system when the process ends, however it ends.
-    _lock: File,
+    /// Unlocked by the system when the process ends, however it ends; absent where another rank writes.
+    lock: Option<File>,
 }
 
 /// Refuses a folder that holds something, before any work is done.
@@ -132,11 +132,16 @@ impl RunFolder {
             let problem = "another process trains in this folder".into();
             return Err(TrainError::Resume { path: path.into(), problem });
         }
-        let folder = Self { path: path.into(), _lock: lock };
+        let folder = Self { path: path.into(), lock: Some(lock) };
         if start == Start::Replace {
             folder.delete_run()?;
         }
         Ok(folder)
+    }
+
+    /// The folder of a run that another rank writes; nothing is written through it.
+    pub(crate) fn of_another(path: &Path) -> Self {
+        Self { path: path.into(), lock: None }
     }
 
     /// Its path.
@@ -146,6 +151,9 @@ impl RunFolder {
 
     /// Writes the resolved recipe.
     pub(crate) fn write_recipe(&self, recipe: &Recipe) -> Result<(), TrainError> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
         let path = self.path.join(RECIPE_FILE);
         Ok(shakti_checkpoint::files::write_file(&path, recipe.to_toml().as_bytes(), Overwrite::Replace)?)
     }
@@ -157,6 +165,9 @@ impl RunFolder {
         write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
         let path = self.path.join(name);
+        if self.lock.is_none() {
+            return Ok(path);
+        }
         self.with_temporary(&format!(".{name}.tmp"), |temporary| {
             write(temporary)?;
             shakti_checkpoint::write_manifest(temporary)?;
@@ -172,6 +183,9 @@ impl RunFolder {
         &self,
         write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
         self.with_temporary(".trial.tmp", write)
     }
 

@@ -47,7 +47,11 @@ impl<'a> Session<'a> {
         cpu: &'a Cpu,
     ) -> Result<Self, TrainError> {
         let checkpoints = Checkpoints::new(folder.path(), recipe.train.keep_checkpoints);
-        checkpoints.clean()?;
+        if prepared.trainer.leads() {
+            checkpoints.clean()?;
+        }
+        // Nobody looks for checkpoints before.
+        prepared.trainer.agree(0.0);
         let steps = recipe.train.steps.unwrap_or(1);
         prepared.trainer.set_schedule(recipe.train.schedule(steps, recipe.train.warmup_steps.unwrap_or(0)));
         let recipe_sha256 = recipe.sha256();
@@ -102,22 +106,23 @@ impl<'a> Session<'a> {
         stop: &dyn Fn() -> bool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        let mut log = Log::open(self.folder.path(), self.step())?;
+        let leads = self.prepared.trainer.leads();
+        let mut log = leads.then(|| Log::open(self.folder.path(), self.step())).transpose()?;
         let mut clock = Clock { begin: Instant::now(), seconds_per_step: None };
         let mut last = None;
         while self.step() < self.steps {
-            if stop() {
+            if self.prepared.trainer.any(stop()) {
                 if self.step() > 0 {
-                    self.save(&log, observer)?;
+                    self.save(log.as_ref(), observer)?;
                 }
                 return Ok(self.outcome(None, last, &clock));
             }
-            let line = self.step_and_log(&mut log, &mut clock)?;
+            let line = self.step_and_log(log.as_mut(), &mut clock)?;
             let left = (self.steps - line.step) as f64 * clock.seconds_per_step.unwrap_or(0.0);
             observer.event(&Event::Step { line: &line, steps: self.steps, seconds_left: left });
             last = Some(line);
             if is_due(line.step, self.recipe.train.save_every, self.steps) {
-                self.save(&log, observer)?;
+                self.save(log.as_ref(), observer)?;
             }
         }
         let name = self.prepared.output_name();
@@ -129,7 +134,7 @@ impl<'a> Session<'a> {
         self.prepared.trainer.steps()
     }
 
-    fn step_and_log(&mut self, log: &mut Log, clock: &mut Clock) -> Result<LogLine, TrainError> {
+    fn step_and_log(&mut self, log: Option<&mut Log>, clock: &mut Clock) -> Result<LogLine, TrainError> {
         let micro_batches = self.recipe.train.batch_tokens / self.recipe.micro_batch_tokens();
         let started = Instant::now();
         let batches: Vec<_> = (0..micro_batches).map(|_| self.prepared.loader.next_batch()).collect();
@@ -150,7 +155,9 @@ impl<'a> Session<'a> {
             time_s: clock.begin.elapsed().as_secs_f64(),
             validation_loss,
         };
-        log.write(&line)?;
+        if let Some(log) = log {
+            log.write(&line)?;
+        }
         Ok(line)
     }
 
@@ -163,11 +170,13 @@ impl<'a> Session<'a> {
     }
 
     /// Writes a checkpoint of this step unless there is one.
-    fn save(&mut self, log: &Log, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    fn save(&mut self, log: Option<&Log>, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let step = self.step();
         if self.saved.as_ref().is_some_and(|(saved, _)| *saved == step) {
             return Ok(());
         }
+        self.prepared.trainer.collect();
+        let Some(log) = log else { return Ok(()) };
         log.sync()?;
         let Prepared { trainer, loader, .. } = &self.prepared;
         let memory = &trainer.optimizer.memory;
@@ -185,6 +194,7 @@ impl<'a> Session<'a> {
         let mut write_model = |path: &std::path::Path| self.prepared.write_model(path);
         let optimizer = (&trainer.optimizer, trainer.params().layout().specs());
         let path = self.checkpoints.save(&state, optimizer, &mut write_model)?;
+        self.prepared.trainer.part();
         observer.event(&Event::Saved { step, path: &path });
         self.saved = Some((step, path));
         Ok(())

@@ -48,6 +48,7 @@ pub(crate) fn fix_steps(
     let train = &recipe.train;
     let steps =
         steps_within(left, seconds_per_step, &[(validation, train.validate_every), (save, train.save_every)]);
+    let steps = prepared.trainer.agree(steps as f64) as u64;
     observer.event(&Event::Timed { seconds_per_step, steps });
     Ok(recipe.with_steps(steps))
 }
@@ -57,7 +58,8 @@ fn time_steps(recipe: &Recipe, prepared: &mut Prepared<'_>, budget: f64) -> Resu
     let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
     let begin = Instant::now();
     let mut seconds = Vec::new();
-    while seconds.len() < 1 + TIMED_STEPS || begin.elapsed().as_secs_f64() < budget {
+    // Ranks time the same number of steps.
+    while seconds.len() < 1 + TIMED_STEPS || prepared.trainer.agree(begin.elapsed().as_secs_f64()) < budget {
         let started = Instant::now();
         let batches: Vec<_> = (0..micro_batches).map(|_| prepared.loader.next_batch()).collect();
         prepared.trainer.step(&batches)?;

@@ -4,11 +4,15 @@ use std::ops::Range;
 
 use shakti_data::Batch as DataBatch;
 use shakti_kernels::{Cpu, Precision, Work};
-use shakti_model::{Adapter, Batch, Compute, Decoder, LossSum, ModelConfig, Parameters, Targets, TrainPass};
+use shakti_model::{
+    Adapter, Batch, Compute, Decoder, LayerFinished, LossSum, ModelConfig, Parameters, Targets, TrainPass,
+};
 
 use crate::TrainError;
 use crate::learner::{Frozen, Learner};
 use crate::optimizer::{Optimizer, OptimizerSettings};
+use crate::parallel::{Parallel, Sums};
+use crate::ranks::Ranks;
 use crate::schedule::Schedule;
 
 /// What one step did.
@@ -51,6 +55,8 @@ pub struct Trainer<'a> {
     pub(crate) learner: Learner,
     grads: Parameters,
     pub(crate) optimizer: Optimizer,
+    /// Absent where this process trains alone.
+    parallel: Option<Parallel<'a>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -89,7 +95,44 @@ impl<'a> Trainer<'a> {
         let decoder = Decoder::new(config)?;
         let grads = Parameters::zeros(learner.params().layout().clone());
         let optimizer = Optimizer::new(learner.params(), settings.optimizer);
-        Ok(Self { cpu, decoder, settings, learner, grads, optimizer })
+        Ok(Self { cpu, decoder, settings, learner, grads, optimizer, parallel: None })
+    }
+
+    /// Trains together with other ranks that have the same model, settings and batches.
+    pub fn join(&mut self, ranks: &'a dyn Ranks) {
+        let parallel = Parallel::new(ranks, self.params().layout());
+        self.optimizer.keep(|index| parallel.owns(index));
+        self.parallel = Some(parallel);
+    }
+
+    /// Whether this process writes the run.
+    pub(crate) fn leads(&self) -> bool {
+        self.parallel.as_ref().is_none_or(Parallel::leads)
+    }
+
+    /// Rank 0's number, for all.
+    pub(crate) fn agree(&self, number: f64) -> f64 {
+        self.parallel.as_ref().map_or(number, |parallel| parallel.first(number))
+    }
+
+    /// Whether it holds for any rank.
+    pub(crate) fn any(&self, holds: bool) -> bool {
+        self.parallel.as_ref().map_or(holds, |parallel| parallel.sum(&[f64::from(u8::from(holds))])[0] > 0.0)
+    }
+
+    /// Brings the whole state of the optimizer to rank 0, until [`part`](Self::part).
+    pub(crate) fn collect(&mut self) {
+        if let Some(parallel) = &self.parallel {
+            let layout = self.learner.params().layout().clone();
+            parallel.collect(&mut self.optimizer, &layout);
+        }
+    }
+
+    /// Forgets the optimizer's state of what other ranks own.
+    pub(crate) fn part(&mut self) {
+        if let Some(parallel) = &self.parallel {
+            self.optimizer.keep(|index| parallel.owns(index));
+        }
     }
 
     /// What is trained: the weights, or the adapter's.
@@ -120,6 +163,7 @@ impl<'a> Trainer<'a> {
     /// Back to the moment before the first step, with these weights.
     pub(crate) fn reset(&mut self, params: &Parameters) -> Result<(), TrainError> {
         self.optimizer = Optimizer::new(params, self.settings.optimizer);
+        self.part();
         self.set_params(params)
     }
 
@@ -131,7 +175,8 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// One step on the micro-batches together: the gradient is that of their mean loss, as if they were one batch.
+    /// One step on the micro-batches together: the gradient is that of their mean loss, as if they were one batch. Several
+    /// ranks share them out.
     ///
     /// # Errors
     /// Batches that do not fit the model or count no target; a loss or gradient that is not finite; gradients that
@@ -148,8 +193,11 @@ impl<'a> Trainer<'a> {
         let counting = self.cpu.clock.count(Work::Update);
         self.cpu.clear(&mut self.grads.data);
         drop(counting);
-        let (mut sum, mut tokens) = (LossSum::default(), 0);
-        for (micro, batch) in batches.iter().enumerate() {
+        let parallel = self.parallel.as_ref();
+        let own = |micro: &usize| parallel.is_none_or(|parallel| parallel.computes(*micro));
+        let last = (0..batches.len()).rfind(own);
+        let (mut sum, mut sums) = (LossSum::default(), Sums::default());
+        for (micro, batch) in batches.iter().enumerate().filter(|(micro, _)| own(micro)) {
             let rows = rows(batch);
             let pass = TrainPass {
                 grad_scale: (1.0 / total) as f32,
@@ -157,11 +205,21 @@ impl<'a> Trainer<'a> {
                 recompute: self.settings.recompute,
             };
             let pair = (model_batch(batch, &rows), targets(batch));
-            let loss = self.learner.gradients((&self.decoder, compute), pair, pass, &mut self.grads)?;
+            let mut finished = |layer: usize, grads: &Parameters| {
+                if let Some(parallel) = parallel.filter(|_| last == Some(micro)) {
+                    parallel.begin(&mut sums, layer, grads);
+                }
+            };
+            let grads = (&mut self.grads, &mut finished as LayerFinished<'_>);
+            let loss = self.learner.gradients((&self.decoder, compute), pair, pass, grads)?;
             sum.nats += loss.nats;
             sum.weight += loss.weight;
-            tokens += batch.tokens.len() as u64;
         }
+        if let Some(parallel) = parallel {
+            parallel.finish(sums, &mut self.grads);
+            sum = parallel.loss(sum);
+        }
+        let tokens = batches.iter().map(|batch| batch.tokens.len() as u64).sum();
         let loss = sum.mean();
         if !loss.is_finite() {
             let tensor = self.non_finite_parameter();
@@ -169,9 +227,15 @@ impl<'a> Trainer<'a> {
         }
         let _counting = self.cpu.clock.count(Work::Update);
         let learning_rate = self.settings.peak_learning_rate * self.settings.schedule.multiplier(step);
-        let Self { cpu, learner, optimizer, grads, .. } = self;
-        let grad_norm =
-            learner.change(cpu, |params| optimizer.update(compute, params, grads, learning_rate))?;
+        let Self { cpu, learner, optimizer, grads, parallel, .. } = self;
+        let parallel = parallel.as_ref();
+        let grad_norm = learner.change(cpu, |params| {
+            let norm = optimizer.update(compute, params, grads, (learning_rate, parallel))?;
+            if let Some(parallel) = parallel {
+                parallel.share(params);
+            }
+            Ok(norm)
+        })?;
         Ok(StepResult { step, loss, grad_norm, learning_rate, tokens })
     }
 
@@ -183,13 +247,15 @@ impl<'a> Trainer<'a> {
         let compute = Compute { cpu: self.cpu, precision: self.settings.precision };
         let weights = self.learner.weights();
         let mut sum = LossSum::default();
-        for batch in batches {
+        let parallel = self.parallel.as_ref();
+        let own = |index: usize| parallel.is_none_or(|parallel| parallel.computes(index));
+        for (_, batch) in batches.iter().enumerate().filter(|(index, _)| own(*index)) {
             let rows = rows(batch);
             let loss = self.decoder.loss(compute, &weights, model_batch(batch, &rows), targets(batch))?;
             sum.nats += loss.nats;
             sum.weight += loss.weight;
         }
-        Ok(sum)
+        Ok(parallel.map_or(sum, |parallel| parallel.loss(sum)))
     }
 
     fn non_finite_parameter(&self) -> Option<String> {

@@ -183,7 +183,7 @@ impl Flow<'_> {
         let run = recipe.output.dir.clone();
         let stage = recipe.train.stage;
         let stop = || interrupt.requested();
-        let settings = RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop };
+        let settings = RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop, ranks: None };
         let mut progress = Progress::new(self.settings.output);
         let outcome: Outcome = match stage {
             shakti_train::Stage::Pretrain => shakti_train::pretrain(settings, &mut progress)?,

@@ -1,6 +1,7 @@
 //! `shakti train`: pretraining and SFT from a recipe, resumable at any moment.
 
 mod progress;
+mod together;
 
 use std::path::PathBuf;
 
@@ -10,8 +11,10 @@ use shakti_train::{Outcome, Recipe, RunSettings, Start, TrainError, pretrain, sf
 
 use crate::failure::Failure;
 use crate::interrupt::Listener;
+use crate::output::Output;
 use crate::settings::Settings;
 pub use progress::Progress;
+use together::Together;
 
 /// Train a model on the CPU from a recipe
 #[derive(Debug, Args)]
@@ -68,6 +71,17 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings) -> Result<(), Failure> {
+    let together = Together::join()?;
+    let result = run_as(args, settings, together.as_ref());
+    if let (Err(failure), Some(together)) = (&result, &together)
+        && !failure.is_interruption()
+    {
+        together.abort(failure);
+    }
+    result
+}
+
+fn run_as(args: &TrainArgs, settings: &Settings, together: Option<&Together>) -> Result<(), Failure> {
     let (args, train): (_, fn(_, &mut dyn shakti_train::Observer) -> _) = match &args.command {
         TrainCommand::Pretrain(args) => (args, pretrain),
         TrainCommand::Sft(args) => (args, sft),
@@ -80,12 +94,16 @@ pub fn run(args: &TrainArgs, settings: &Settings) -> Result<(), Failure> {
     };
     let listener = Listener::new();
     let cpu = settings.cpu();
-    let mut progress = Progress::new(settings.output);
-    let run = RunSettings { recipe, cpu: &cpu, start, stop: &|| listener.requested() };
+    let leads = together.is_none_or(Together::leads);
+    let mut progress = Progress::new(if leads { settings.output } else { Output::new(false, true) });
+    let ranks = together.map(Together::ranks);
+    let run = RunSettings { recipe, cpu: &cpu, start, stop: &|| listener.requested(), ranks };
     let outcome = train(run, &mut progress);
     progress.finish();
     let outcome = outcome.map_err(explain)?;
-    settings.output.result(&report(&outcome), summary(&outcome))?;
+    if leads {
+        settings.output.result(&report(&outcome), summary(&outcome))?;
+    }
     match &outcome.model {
         Some(_) => Ok(()),
         None => Err(Failure::interrupted(format!("stopped after step {}", outcome.step))

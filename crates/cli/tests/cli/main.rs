@@ -14,6 +14,7 @@ mod perplexity;
 mod plan;
 mod privacy;
 mod quickstart;
+mod ranks;
 mod runs;
 mod tokenizer;
 mod train;

@@ -104,7 +104,9 @@ impl Task {
         let compute = Compute { cpu, precision: Precision::F32 };
         let pass = TrainPass { grad_scale: 1.0, dropout_seed: 9, recompute: false };
         let decoder = Decoder::new(config.clone()).unwrap();
-        let loss = decoder.adapter_gradients(compute, weights, (batch, targets), pass, &mut grads).unwrap();
+        let loss = decoder
+            .adapter_gradients(compute, weights, (batch, targets), pass, (&mut grads, &mut |_, _| {}))
+            .unwrap();
         (loss.nats, grads)
     }
 }

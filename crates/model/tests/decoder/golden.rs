@@ -78,7 +78,13 @@ fn logits_and_gradients_equal_pytorch() {
             let grad_scale = 1.0 / weights.iter().sum::<f32>();
             let pass = TrainPass { grad_scale, dropout_seed: 0, recompute: false };
             let loss = decoder
-                .loss_and_gradients(f32_compute(&cpu), &golden.params, (batch, wanted), pass, &mut grads)
+                .loss_and_gradients(
+                    f32_compute(&cpu),
+                    &golden.params,
+                    (batch, wanted),
+                    pass,
+                    (&mut grads, &mut |_, _| {}),
+                )
                 .unwrap();
             assert!(
                 (loss.mean() - expected_loss).abs() < 1e-6 * expected_loss,

@@ -48,7 +48,7 @@ fn ten_steps(compute: Compute<'_>, kind: OptimizerKind) -> (Parameters, Optimize
     let mut params = draw(0);
     let mut optimizer = Optimizer::new(&params, settings(kind));
     for step in 1..=STEPS {
-        optimizer.update(compute, &mut params, &draw(step), 1e-3).expect("a step");
+        optimizer.update(compute, &mut params, &draw(step), (1e-3, None)).expect("a step");
     }
     (params, optimizer)
 }

@@ -114,7 +114,7 @@ pub const RESUME: Start = Start::Resume { allow_other_kernels: false };
 
 pub fn run_on(cpu: &Cpu, recipe: Recipe, start: Start, heard: &mut Heard) -> Result<Outcome, TrainError> {
     let stage = recipe.train.stage;
-    let settings = RunSettings { recipe, cpu, start, stop: &|| false };
+    let settings = RunSettings { recipe, cpu, start, stop: &|| false, ranks: None };
     match stage {
         Stage::Pretrain => pretrain(settings, heard),
         Stage::Sft => sft(settings, heard),

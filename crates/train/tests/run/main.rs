@@ -3,6 +3,7 @@
 mod adapters;
 mod common;
 mod contamination;
+mod ranks;
 mod refusals;
 mod resume;
 mod stages;

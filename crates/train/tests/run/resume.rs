@@ -57,8 +57,13 @@ fn a_stop_request_saves_and_resuming_goes_on_with_the_same_bits() {
         asked.get() > 3
     };
     let cpu = cpu(1);
-    let settings =
-        RunSettings { recipe: recipe(data.path(), &out, &[]), cpu: &cpu, start: Start::New, stop: &stop };
+    let settings = RunSettings {
+        recipe: recipe(data.path(), &out, &[]),
+        cpu: &cpu,
+        start: Start::New,
+        stop: &stop,
+        ranks: None,
+    };
     let outcome = pretrain(settings, &mut ()).expect("a clean end");
     assert_eq!((outcome.step, outcome.model), (3, None));
     assert_eq!(outcome.checkpoint, Some(out.join("checkpoint-3")));
