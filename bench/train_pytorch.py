@@ -1,10 +1,12 @@
 """The training peer: one step of a Llama decoder in PyTorch on the CPU, in each of its modes.
 
     python train_pytorch.py [--shape nano|100m] [--modes f32 f32-compile bf16 bf16-compile] [--threads 2] [--steps 12]
+                            [--lora-rank 16]
 
 Prints one JSON line a mode: tokens per second (median of the steps after warm-up, with lowest and highest), peak memory of
 the process in MiB, first and last loss. Every mode runs in a process of its own, so that memory and compilation are its own.
-A step is forward, loss, backward and fused AdamW on random ids; attention is scaled_dot_product_attention.
+A step is forward, loss, backward and fused AdamW on random ids; attention is scaled_dot_product_attention. With --lora-rank
+PEFT's LoRA of that rank is trained on the seven linear layers, all else frozen.
 """
 
 from __future__ import annotations
@@ -86,13 +88,19 @@ def build(shape: str):
     return model, ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
-def measure(shape: str, mode: str, threads: int, warm_up: int, steps: int) -> dict:
+def measure(shape: str, mode: str, threads: int, warm_up: int, steps: int, lora_rank: int) -> dict:
     """Run one mode in this process."""
     import torch
 
     torch.set_num_threads(threads)
     model, ids, targets = build(shape)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    if lora_rank:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        names = ["q", "k", "v", "o", "gate", "up", "down"]
+        model = inject_adapter_in_model(LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=names), model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     run = torch.compile(model) if mode.endswith("compile") else model
     precision = torch.autocast("cpu", torch.bfloat16) if mode.startswith("bf16") else nullcontext()
     seconds, losses = [], []
@@ -108,7 +116,7 @@ def measure(shape: str, mode: str, threads: int, warm_up: int, steps: int) -> di
     rates = [ids.numel() / s for s in seconds[warm_up:]]
     return {
         "peer": "pytorch", "version": torch.__version__, "shape": shape, "mode": mode, "threads": threads, "steps": steps,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()), "trained": sum(p.numel() for p in trained),
         "tokens_per_second": round(statistics.median(rates), 1),
         "lowest": round(min(rates), 1), "highest": round(max(rates), 1),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -124,16 +132,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warm-up", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--lora-rank", type=int, default=0)
     parser.add_argument("--here", action="store_true", help="measure the first mode in this process")
     arguments = parser.parse_args()
     if arguments.here:
-        result = measure(arguments.shape, arguments.modes[0], arguments.threads, arguments.warm_up, arguments.steps)
+        a = arguments
+        result = measure(a.shape, a.modes[0], a.threads, a.warm_up, a.steps, a.lora_rank)
         print(json.dumps(result), flush=True)
         return
     for mode in arguments.modes:
         command = [
             sys.executable, __file__, "--here", "--shape", arguments.shape, "--modes", mode, "--threads",
             str(arguments.threads), "--warm-up", str(arguments.warm_up), "--steps", str(arguments.steps),
+            "--lora-rank", str(arguments.lora_rank),
         ]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(arguments.threads)})
 

@@ -46,6 +46,7 @@ pub enum Command {
     Train(commands::train::TrainArgs),
     Quantize(commands::quantize::QuantizeArgs),
     Export(commands::export::ExportArgs),
+    Merge(commands::merge::MergeArgs),
     Generate(commands::generate::GenerateArgs),
     Chat(commands::chat::ChatArgs),
     Model(commands::model::ModelArgs),

@@ -6,9 +6,11 @@ pub mod chat;
 pub mod data;
 pub mod export;
 pub mod generate;
+pub mod merge;
 pub mod model;
 pub mod perplexity;
 pub mod plan;
+mod quality;
 pub mod quantize;
 #[cfg(feature = "train")]
 pub mod quickstart;
@@ -33,6 +35,7 @@ pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
         Command::Train(args) => train::run(&args, settings),
         Command::Quantize(args) => quantize::run(&args, settings),
         Command::Export(args) => export::run(&args, settings),
+        Command::Merge(args) => merge::run(&args, settings),
         Command::Generate(args) => generate::run(&args, settings),
         Command::Chat(args) => chat::run(&args, settings),
         Command::Model(args) => model::run(&args, settings),

@@ -59,13 +59,17 @@ impl Settings {
         Arc::new(Cpu::new(self.kernels, self.threads[0]))
     }
 
-    /// Opens a model with these kernels and threads.
+    /// Opens a model, and an adapter beside it, with these kernels and threads.
     ///
     /// # Errors
     /// Names the file and what cannot be used in it.
-    pub fn open_model(&self, path: &Path, options: LoadOptions) -> Result<Arc<Model>, Failure> {
+    pub fn open_model(
+        &self,
+        (path, adapter): (&Path, Option<&Path>),
+        options: LoadOptions,
+    ) -> Result<Arc<Model>, Failure> {
         self.check_exists(path)?;
-        let model = Arc::new(Model::open_with(path, self.cpu(), options)?);
+        let model = Arc::new(Model::open_adapted(path, adapter, self.cpu(), options)?);
         self.check_screen(&model, options);
         Ok(model)
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use shakti_checkpoint::ModelFile;
+use shakti_checkpoint::{ModelFile, read_adapter};
 use shakti_kernels::{Cpu, KvType};
 use shakti_model::{ModelConfig, TensorSource};
 use shakti_tokenizer::{ChatTemplate, Message, Tokenizer};
@@ -50,11 +50,25 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_with(path: &Path, cpu: Arc<Cpu>, options: LoadOptions) -> Result<Self, EngineError> {
-        let open = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Open {
-            path: path.to_path_buf(),
-            source,
-        };
+        Self::open_adapted(path, None, cpu, options)
+    }
+
+    /// [`Model::open_with`], and an adapter beside the weights: a PEFT folder or a GGUF adapter made for this model.
+    ///
+    /// # Errors
+    /// As [`Model::open`], of either.
+    pub fn open_adapted(
+        path: &Path,
+        adapter: Option<&Path>,
+        cpu: Arc<Cpu>,
+        options: LoadOptions,
+    ) -> Result<Self, EngineError> {
+        let failed = |path: &Path, source| EngineError::Open { path: path.to_path_buf(), source };
+        let open = |source: Box<dyn std::error::Error + Send + Sync>| failed(path, source);
         let file = Arc::new(ModelFile::open(path).map_err(|error| open(error.into()))?);
+        let read =
+            |path| read_adapter(path, file.config()).map_err(|error| failed(path, Box::new(error) as _));
+        let adapter = adapter.map(read).transpose()?;
         // A vocabulary of 64,000 takes one thread about as long as the weights keep a second one waiting.
         let (vocabulary, network) = std::thread::scope(|scope| {
             let vocabulary = scope.spawn(|| Vocabulary::read(&file, options.one_short_text));
@@ -71,6 +85,9 @@ impl Model {
         let vocabulary = vocabulary.map_err(|error| open(error.into()))?;
         let network = network.map_err(|error| open(error.into()))?;
         let mut network = network.with_kv_type(options.kv_type);
+        if let Some(adapter) = adapter {
+            network = network.with_adapter(adapter);
+        }
         if options.head_screen {
             network = network.with_head_screen().map_err(|error| open(error.into()))?;
         }

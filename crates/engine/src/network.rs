@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use shakti_kernels::{Buffer, Cpu, KvType, Precision};
 use shakti_model::{
-    Batch, CacheMode, Compute, Decoder, KvCache, LossSum, ModelConfig, PackedWeights, Targets, TensorSource,
-    Weights,
+    Adapter, Batch, CacheMode, Compute, Decoder, KvCache, LossSum, ModelConfig, PackedWeights, Targets,
+    TensorSource, Weights,
 };
 
 use crate::EngineError;
@@ -19,7 +19,8 @@ const LOSS_ROWS: usize = 2048;
 pub struct Network {
     pub(crate) cpu: Arc<Cpu>,
     pub(crate) decoder: Decoder,
-    pub(crate) weights: PackedWeights,
+    weights: PackedWeights,
+    adapter: Option<Adapter>,
     kv_type: KvType,
 }
 
@@ -39,7 +40,7 @@ impl Network {
     /// A configuration or a tensor that cannot be used.
     pub fn load(config: ModelConfig, source: &dyn TensorSource, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
         let weights = PackedWeights::load(&config, source, &cpu)?;
-        Ok(Self { cpu, decoder: Decoder::new(config)?, weights, kv_type: KvType::default() })
+        Self::of(config, weights, cpu)
     }
 
     /// [`Network::load`] without repacking: less work for a few tokens, more for many. The source stays open.
@@ -52,7 +53,26 @@ impl Network {
         cpu: Arc<Cpu>,
     ) -> Result<Self, EngineError> {
         let weights = PackedWeights::load_as_stored(&config, source, &cpu)?;
-        Ok(Self { cpu, decoder: Decoder::new(config)?, weights, kv_type: KvType::default() })
+        Self::of(config, weights, cpu)
+    }
+
+    fn of(config: ModelConfig, weights: PackedWeights, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
+        let (decoder, kv_type) = (Decoder::new(config)?, KvType::default());
+        Ok(Self { cpu, decoder, weights, adapter: None, kv_type })
+    }
+
+    /// The same network with an adapter, which must have been made for this configuration.
+    #[must_use]
+    pub fn with_adapter(mut self, mut adapter: Adapter) -> Self {
+        adapter.refresh(&self.cpu, &self.weights.weights());
+        self.adapter = Some(adapter);
+        self
+    }
+
+    /// The weights of a forward pass.
+    pub(crate) fn weights(&self) -> Weights<'_> {
+        let weights = self.weights.weights();
+        self.adapter.as_ref().map_or(weights, |adapter| weights.adapted(adapter))
     }
 
     /// The same network with keys and values stored as `kv_type`, in sessions as in measurements.
@@ -86,7 +106,7 @@ impl Network {
         self.decoder.config()
     }
 
-    /// Bytes of the weights in memory.
+    /// Bytes of the weights in memory, without an adapter's.
     pub fn weight_bytes(&self) -> usize {
         self.weights.bytes()
     }
@@ -116,7 +136,7 @@ impl Network {
     }
 
     fn losses_of_one_batch(&self, windows: &[ScoredWindow<'_>]) -> Result<Vec<LossSum>, EngineError> {
-        let (compute, weights) = (self.compute(), self.weights.weights());
+        let (compute, weights) = (self.compute(), self.weights());
         let inputs: Vec<&[u32]> = windows.iter().map(ScoredWindow::input).collect();
         let hidden = self.hidden(&weights, &inputs)?;
         let width = self.config().hidden_size;

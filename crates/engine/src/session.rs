@@ -112,7 +112,7 @@ impl Session {
         let Some(top) = top.filter(|top| *top > 0) else { return self.feed(ids) };
         let hidden = feed_hidden(&mut [self], &[ids])?;
         let network = &self.network;
-        Ok(network.decoder.top_logits(network.compute(), &network.weights.weights(), &hidden, top))
+        Ok(network.decoder.top_logits(network.compute(), &network.weights(), &hidden, top))
     }
 
     /// Makes the sequence hold exactly `ids`, keeping the longest beginning it shares with them; returns the scores
@@ -184,7 +184,7 @@ pub fn feed_batch(sessions: &mut [&mut Session], ids: &[&[u32]]) -> Result<Buffe
     }
     let hidden = feed_hidden(sessions, ids)?;
     let network = &sessions[0].network;
-    Ok(network.decoder.logits(network.compute(), &network.weights.weights(), &hidden))
+    Ok(network.decoder.logits(network.compute(), &network.weights(), &hidden))
 }
 
 /// Appends `ids[i]` to session `i`, of which there is at least one; returns the normalised hidden states `[S, D]` of each
@@ -251,7 +251,7 @@ impl Pass {
 
     /// Normalised hidden states `[N, D]` of the pass.
     fn run(&self, network: &Network, sessions: &mut [&mut Session]) -> Result<Buffer, EngineError> {
-        let weights = network.weights.weights();
+        let weights = network.weights();
         let batch = Batch { tokens: &self.tokens, rows: &self.rows };
         let forward =
             |caches: &mut [&mut KvCache]| network.decoder.forward(network.compute(), &weights, batch, caches);

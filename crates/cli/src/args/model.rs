@@ -16,6 +16,23 @@ pub struct ModelArg {
     /// The same, as a flag
     #[arg(short = 'm', long = "model", value_name = "MODEL")]
     model_flag: Option<PathBuf>,
+    #[command(flatten)]
+    adapter: AdapterArg,
+}
+
+/// `--adapter ADAPTER`.
+#[derive(Debug, Args)]
+pub struct AdapterArg {
+    /// A LoRA or DoRA adapter of the model, not merged: a PEFT folder or a GGUF adapter
+    #[arg(long = "adapter", value_name = "ADAPTER")]
+    path: Option<PathBuf>,
+}
+
+impl AdapterArg {
+    /// The path given.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
 }
 
 impl ModelArg {
@@ -23,6 +40,11 @@ impl ModelArg {
     pub fn path(&self) -> &Path {
         let given = self.model.as_deref().or(self.model_flag.as_deref());
         given.expect("clap demands one of the two")
+    }
+
+    /// The adapter given.
+    pub fn adapter(&self) -> Option<&Path> {
+        self.adapter.path()
     }
 }
 
@@ -32,6 +54,8 @@ pub struct ModelFlag {
     /// A GGUF file or a checkpoint folder
     #[arg(short = 'm', long = "model", value_name = "MODEL")]
     pub model: PathBuf,
+    #[command(flatten)]
+    pub adapter: AdapterArg,
 }
 
 /// What keys and values are stored as.

@@ -1,6 +1,8 @@
 //! `shakti bench`: prefill and decode of a model on this machine, alone or in alternation with another program.
 
 mod cell;
+#[cfg(feature = "train")]
+mod frozen;
 mod report;
 #[cfg(feature = "train")]
 mod train;

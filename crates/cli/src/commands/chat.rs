@@ -101,7 +101,7 @@ struct Conversation<'a> {
 /// Runs the command.
 pub fn run(args: &ChatArgs, settings: &Settings) -> Result<(), Failure> {
     let document = args.document.as_deref().map(read_document).transpose()?;
-    let model = settings.open_model(args.model.path(), args.serve.options())?;
+    let model = settings.open_model((args.model.path(), args.model.adapter()), args.serve.options())?;
     let context = settings.context(&model, args.context)?;
     let chat = Chat::new(&model, context).hint("`shakti generate` continues a text without one")?;
     let options = GenerateOptions {

@@ -1,10 +1,13 @@
 //! `shakti export`: a model for other programs, as a Hugging Face folder or a GGUF file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use shakti_checkpoint::{FolderContents, ModelFile, Overwrite, PlainModel, TokenizerSource, write_folder};
+use shakti_checkpoint::{
+    FolderContents, ModelFile, Overwrite, PlainModel, TokenizerSource, read_adapter, write_adapter_folder,
+    write_adapter_gguf, write_folder,
+};
 use shakti_kernels::blocks::DType;
 
 use super::quantize::{Request, write_gguf};
@@ -27,6 +30,9 @@ pub struct ExportArgs {
     /// Type of the weights: f32, f16 or bf16; gguf takes every type of `shakti quantize` [default: f32]
     #[arg(long = "type", value_name = "TYPE", default_value = "f32")]
     kind: String,
+    /// Write this adapter of IN instead: a PEFT folder (hf) or what llama.cpp takes with --lora (gguf), in f32
+    #[arg(long, value_name = "ADAPTER")]
+    adapter: Option<PathBuf>,
     /// Replace the output
     #[arg(long)]
     force: bool,
@@ -51,12 +57,13 @@ struct Report {
 pub fn run(args: &ExportArgs, settings: &Settings) -> Result<(), Failure> {
     let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
     let source = ModelFile::open(&args.input)?;
-    let warnings = match args.to {
-        Format::Gguf => {
+    let warnings = match (args.to, &args.adapter) {
+        (_, Some(adapter)) => write_adapter(args, &source, adapter, overwrite)?,
+        (Format::Gguf, None) => {
             let request = Request::of_type(args.kind.parse()?);
             write_gguf(&settings.cpu(), &source, &request, (&args.out, overwrite))?.warnings().to_vec()
         }
-        Format::Hf => to_folder(args, &source, overwrite)?,
+        (Format::Hf, None) => to_folder(args, &source, overwrite)?,
     };
     for warning in &warnings {
         settings.output.warn(warning);
@@ -64,6 +71,22 @@ pub fn run(args: &ExportArgs, settings: &Settings) -> Result<(), Failure> {
     let text = format!("wrote {}", args.out.display());
     settings.output.result(&Report { out: args.out.clone(), warnings }, text)?;
     Ok(())
+}
+
+fn write_adapter(
+    args: &ExportArgs,
+    source: &ModelFile,
+    adapter: &Path,
+    overwrite: Overwrite,
+) -> Result<Vec<String>, Failure> {
+    let adapter = read_adapter(adapter, source.config())?;
+    match args.to {
+        Format::Gguf => write_adapter_gguf(&args.out, overwrite, &adapter, source.config())?,
+        Format::Hf => {
+            write_adapter_folder(&args.out, overwrite, &adapter, &args.input.display().to_string())?;
+        }
+    }
+    Ok(Vec::new())
 }
 
 fn to_folder(args: &ExportArgs, source: &ModelFile, overwrite: Overwrite) -> Result<Vec<String>, Failure> {

@@ -73,7 +73,7 @@ pub fn run(args: &GenerateArgs, settings: &Settings) -> Result<(), Failure> {
     let one_short_text = text.len() <= SHORT_TEXT;
     let few_tokens = one_short_text && args.max_new_tokens.is_some_and(|tokens| tokens <= FEW_TOKENS);
     let options = LoadOptions { one_short_text, few_tokens, ..args.serve.options() };
-    let model = settings.open_model(args.model.path(), options)?;
+    let model = settings.open_model((args.model.path(), args.model.adapter()), options)?;
     let prompt = model.encode_text(&text)?;
     let context = settings.context(&model, args.context)?;
     let mut session = args.session(&model, context, prompt.len());

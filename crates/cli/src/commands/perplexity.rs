@@ -52,7 +52,7 @@ struct Report {
 pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&args.file)
         .context(format!("{}: cannot read the text", args.file.display()))?;
-    let model = settings.open_model(&args.model.model, args.cache.options())?;
+    let model = settings.open_model((&args.model.model, args.model.adapter.path()), args.cache.options())?;
     let default = WindowOptions::of(&model);
     let window = args.context.unwrap_or(default.window);
     let windows = WindowOptions { window, stride: args.stride.unwrap_or((window / 2).max(1)) };
@@ -63,7 +63,7 @@ pub fn run(args: &PerplexityArgs, settings: &Settings) -> Result<(), Failure> {
     let kl_divergence = match &args.reference {
         Some(path) => {
             let exact = LoadOptions { kv_type: KvType::F32, ..LoadOptions::default() };
-            let reference = settings.open_model(path, exact)?;
+            let reference = settings.open_model((path, None), exact)?;
             if reference.encode_text(&text)? != ids {
                 return Err(Failure::bad_input(format!(
                     "{}: its vocabulary writes the text in other tokens",

@@ -9,16 +9,16 @@ use shakti_checkpoint::{
     CheckpointError, ExportTokenizer, GgufExport, ModelFile, Overwrite, TokenizerSource,
 };
 use shakti_engine::Model;
-use shakti_eval::{Document, Estimate, LossReport, WindowOptions, measure_divergence, measure_loss};
 use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
-use shakti_model::{ModelConfig, ParamSpec};
+use shakti_model::{ModelConfig, ParamSpec, TensorSource};
 use shakti_quant::{
     Calibration, FileType, Options, QuantizedModel, TensorPlan, TensorReport, plan, plan_for_size,
     total_bytes,
 };
 use shakti_tokenizer::Tokenizer;
 
+use super::quality::Quality;
 use crate::failure::{Failure, FailureExt};
 use crate::output::Output;
 use crate::settings::Settings;
@@ -80,10 +80,8 @@ struct Report {
     file_bytes: u64,
     weight_bytes: u64,
     f32_weight_bytes: u64,
-    before: LossReport,
-    after: LossReport,
-    /// Mean nats per token of the model measured against IN, 95% interval over windows.
-    kl_divergence: Estimate,
+    #[serde(flatten)]
+    quality: Quality,
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration_tokens: Option<usize>,
     warnings: Vec<String>,
@@ -160,9 +158,7 @@ pub fn run(args: &QuantizeArgs, settings: &Settings) -> Result<(), Failure> {
         file_bytes: made.export.bytes,
         weight_bytes: made.tensors.iter().map(|tensor| tensor.plan.bytes as u64).sum(),
         f32_weight_bytes: made.tensors.iter().map(|tensor| 4 * tensor.plan.spec.num_elements() as u64).sum(),
-        before: quality.before,
-        after: quality.after,
-        kl_divergence: quality.kl_divergence,
+        quality,
         calibration_tokens: calibration.as_ref().map(Calibration::tokens),
         warnings: made.export.warnings.clone(),
     };
@@ -196,6 +192,12 @@ impl Request<'_> {
     /// A named recipe, nothing special.
     pub fn of_type(kind: FileType) -> Self {
         Self { target: Target::Type(kind), embedding: None, options: Options::default(), progress: None }
+    }
+
+    /// The same for a source that may be quantized already.
+    #[must_use]
+    pub fn requantizing(self) -> Self {
+        Self { options: Options { allow_requantize: true, ..self.options }, ..self }
     }
 }
 
@@ -236,6 +238,16 @@ pub fn write_gguf(
     cpu: &Cpu,
     source: &ModelFile,
     request: &Request<'_>,
+    out: (&Path, Overwrite),
+) -> Result<Made, Failure> {
+    write_tensors(cpu, (source, source), request, out)
+}
+
+/// [`write_gguf`] of other tensors than those of the file.
+pub fn write_tensors(
+    cpu: &Cpu,
+    (source, tensors): (&ModelFile, &dyn TensorSource),
+    request: &Request<'_>,
     (out, overwrite): (&Path, Overwrite),
 ) -> Result<Made, Failure> {
     let config = source.config();
@@ -253,9 +265,9 @@ pub fn write_gguf(
     let name =
         source.path().file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     let frame = Frame { config, name: &name, tokenizer };
-    let (plan, file_type) = choose_types(cpu, source, request, &frame)?;
+    let (plan, file_type) = choose_types(cpu, tensors, request, &frame)?;
     let mut done = 0;
-    let model = QuantizedModel::new(cpu, source, &plan, request.options, |tensor| {
+    let model = QuantizedModel::new(cpu, tensors, &plan, request.options, |tensor| {
         done += 1;
         if let Some(output) = request.progress {
             output.progress(format!("{done} of {} tensors: {}", plan.len(), tensor.plan.spec.name));
@@ -288,7 +300,7 @@ impl Frame<'_> {
 /// The type of every tensor and `general.file_type`.
 fn choose_types(
     cpu: &Cpu,
-    source: &ModelFile,
+    source: &dyn TensorSource,
     request: &Request<'_>,
     frame: &Frame<'_>,
 ) -> Result<(Vec<TensorPlan>, u32), Failure> {
@@ -305,28 +317,6 @@ fn choose_types(
         .context(format!("{max_size} bytes, of which {beside} go to vocabulary, names and padding"))?;
     let file_type = FileType::most_like(&chosen).gguf_id();
     Ok((chosen, file_type))
-}
-
-/// The file as it will be used, against what it came from.
-struct Quality {
-    before: LossReport,
-    after: LossReport,
-    kl_divergence: Estimate,
-}
-
-impl Quality {
-    fn measure(original: &Model, quantized: &Model, ids: &[u32]) -> Result<Self, Failure> {
-        let documents = [Document { ids, scored_from: 1 }];
-        let windows = WindowOptions::of(original);
-        let loss = |model: &Model| -> Result<LossReport, Failure> {
-            Ok(LossReport::new(&measure_loss(model, &documents, windows)?, 0)?)
-        };
-        Ok(Self {
-            before: loss(original)?,
-            after: loss(quantized)?,
-            kl_divergence: measure_divergence((quantized, original), &documents, windows, 0)?,
-        })
-    }
 }
 
 fn tensor_line(tensor: &TensorReport) -> TensorLine {
@@ -365,19 +355,13 @@ fn text(report: &Report) -> String {
     let calibrated = report
         .calibration_tokens
         .map_or_else(String::new, |tokens| format!("\ncalibrated  on {tokens} tokens"));
-    let (before, after) = (report.before.perplexity.value, report.after.perplexity.value);
     text + &format!(
-        "\n{}: architecture {}, {:.2} MB\nweights     {:.2} MB, FP32 {:.2} MB: {ratio:.2} times smaller (the paper says about 8x for its 4-bit models)\n\
-         perplexity  {before:.3} before, {after:.3} after ({:+.2}%), over {} tokens\n\
-         divergence  {} nats of KL a token, 95% interval over windows{}",
+        "\n{}: architecture {}, {:.2} MB\nweights     {:.2} MB, FP32 {:.2} MB: {ratio:.2} times smaller (the paper says about 8x for its 4-bit models)\n{}{calibrated}",
         report.out.display(),
         report.architecture,
         report.file_bytes as f64 / 1e6,
         report.weight_bytes as f64 / 1e6,
         report.f32_weight_bytes as f64 / 1e6,
-        100.0 * (after / before - 1.0),
-        report.after.tokens,
-        report.kl_divergence,
-        calibrated
+        report.quality.text(),
     )
 }

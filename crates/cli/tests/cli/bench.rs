@@ -239,6 +239,20 @@ fn training_steps_are_one_flat_object_with_the_speed_and_the_memory() {
 }
 
 #[test]
+fn steps_of_an_adapter_beside_floats_and_blocks_are_measured_too() {
+    for base in [&[][..], &["--base-type", "q4_0"]] {
+        let more = ["--steps", "1", "--lora-rank", "4", "--json"];
+        let report = shakti(&[&["bench", "train"], &TINY[..], &more, base].concat()).json();
+        // Inputs and outputs of q, k, v, o, gate, up and down of two layers.
+        let layer = 2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 48);
+        assert_eq!(number(&report, "trained"), f64::from(2 * 4 * layer));
+        assert!(number(&report, "tokens_per_s") > 0.0);
+    }
+    let refused = shakti(&[&["bench", "train"], &TINY[..], &["--base-type", "q4_0"]].concat()).refused();
+    assert!(refused.contains("--lora-rank"), "{refused}");
+}
+
+#[test]
 fn shapes_that_cannot_be_trained_and_a_missing_model_are_refused_by_name() {
     let refused = |args: &[&str]| shakti(&[&["bench", "train"], args].concat()).refused();
     assert!(refused(&["--hidden", "100", "--heads", "3"]).contains("--hidden 100: expected a multiple"));

@@ -1,5 +1,6 @@
 //! The real binary, run as a user runs it: standard output, messages, exit codes.
 
+mod adapters;
 mod bad_input;
 mod bench;
 mod chat;

@@ -26,7 +26,7 @@ impl Network {
         let mut sums = Vec::with_capacity(windows.len());
         for batch in batches(windows, |window| window.ids.len()) {
             let inputs: Vec<&[u32]> = batch.iter().map(ScoredWindow::input).collect();
-            let hidden = [reference, self].map(|network| network.hidden(&network.weights.weights(), &inputs));
+            let hidden = [reference, self].map(|network| network.hidden(&network.weights(), &inputs));
             let [p, q] = hidden;
             let (p, q) = (p?, q?);
             let mut first_row = 0;
@@ -45,7 +45,7 @@ impl Network {
         let logits = |network: &Network, hidden: &[f32], rows: &std::ops::Range<usize>| {
             let width = network.config().hidden_size;
             let hidden = &hidden[rows.start * width..rows.end * width];
-            network.decoder.logits(network.compute(), &network.weights.weights(), hidden)
+            network.decoder.logits(network.compute(), &network.weights(), hidden)
         };
         let vocab_size = self.config().vocab_size;
         let mut sum = 0.0;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use shakti_data::{Batch, Segment};
-use shakti_kernels::{Clock, Cpu, Work};
+use shakti_kernels::{Clock, Cpu, Precision, Work};
 use shakti_measure::{Spread, peak_memory_bytes, processor, random_ids, seconds};
 use shakti_model::{LayerType, Layout, ModelConfig, Parameters, preset};
 use shakti_train::recipe::{OptimizerKind, PrecisionChoice};
 use shakti_train::{OptimizerSettings, Schedule, ScheduleKind, Trainer, TrainerSettings};
 
+use super::frozen::frozen;
 use crate::failure::Failure;
 use crate::interrupt::Listener;
 use crate::settings::Settings;
@@ -62,6 +63,12 @@ pub struct TrainBenchArgs {
     /// Keep only the input of each layer and compute the rest again in the backward pass
     #[arg(long)]
     recompute: bool,
+    /// Train a LoRA adapter of this rank on the seven linear layers, all else frozen
+    #[arg(long, value_name = "N", value_parser = positive())]
+    lora_rank: Option<u32>,
+    /// With --lora-rank: the frozen weights are blocks, q4_0 or any other type of `shakti quantize` [default: f32]
+    #[arg(long, value_name = "TYPE", requires = "lora_rank")]
+    base_type: Option<String>,
 }
 
 /// `train.optimizer` of a recipe.
@@ -123,6 +130,11 @@ struct TrainReport {
     tokens_per_s_range: [f64; 2],
     peak_memory_bytes: Option<u64>,
     parameters: usize,
+    trained: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lora_rank: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_type: Option<String>,
     layers: u32,
     hidden: u32,
     ffn: u32,
@@ -189,10 +201,10 @@ pub fn run(args: &TrainBenchArgs, settings: &Settings) -> Result<(), Failure> {
 impl TrainBenchArgs {
     fn measure(&self, cpu: &Cpu, threads: usize) -> Result<TrainReport, Failure> {
         let config = self.config()?;
-        let params = Parameters::init(&config, Arc::new(Layout::new(&config)), 1);
-        let parameters = params.data.len();
+        let parameters = Layout::new(&config).num_elements();
         let precision = PrecisionChoice::from(self.precision).precision(cpu);
-        let mut trainer = Trainer::new(cpu, config, params, self.trainer_settings(precision))?;
+        let mut trainer = self.trainer(cpu, config, precision)?;
+        let trained = trainer.params().layout().num_elements();
         let batch = [self.random_batch()];
         let interrupt = Listener::new();
         let (mut rates, mut measured) = (Vec::with_capacity(self.steps as usize), 0.0);
@@ -218,6 +230,9 @@ impl TrainBenchArgs {
             tokens_per_s_range: [rate.min, rate.max],
             peak_memory_bytes: peak_memory_bytes(),
             parameters,
+            trained,
+            lora_rank: self.lora_rank,
+            base_type: self.base_type.clone(),
             layers,
             hidden,
             ffn,
@@ -235,6 +250,25 @@ impl TrainBenchArgs {
             kernel_set: cpu.kernels.name(),
             processor: processor(),
             version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn trainer<'a>(
+        &self,
+        cpu: &'a Cpu,
+        config: ModelConfig,
+        precision: Precision,
+    ) -> Result<Trainer<'a>, Failure> {
+        let settings = self.trainer_settings(precision);
+        Ok(match self.lora_rank {
+            None => {
+                let params = Parameters::init(&config, Arc::new(Layout::new(&config)), 1);
+                Trainer::new(cpu, config, params, settings)?
+            }
+            Some(rank) => {
+                let both = frozen(cpu, &config, rank, self.base_type.as_deref())?;
+                Trainer::of_adapter(cpu, config, both, settings)?
+            }
         })
     }
 
@@ -266,7 +300,7 @@ impl TrainBenchArgs {
         })
     }
 
-    fn trainer_settings(&self, precision: shakti_kernels::Precision) -> TrainerSettings {
+    fn trainer_settings(&self, precision: Precision) -> TrainerSettings {
         let steps = u64::from(WARM_UP + self.steps);
         TrainerSettings {
             optimizer: OptimizerSettings { kind: self.optimizer.into(), ..OptimizerSettings::default() },
@@ -299,8 +333,14 @@ impl TrainReport {
     fn table(&self) -> String {
         let [min, max] = self.tokens_per_s_range;
         let mut text = format!(
-            "{} parameters, {} x {} tokens a step, {}, {} threads, kernel set {}\n",
-            self.parameters, self.batch, self.seq, self.precision, self.threads, self.kernel_set
+            "{} parameters, {} trained, {} x {} tokens a step, {}, {} threads, kernel set {}\n",
+            self.parameters,
+            self.trained,
+            self.batch,
+            self.seq,
+            self.precision,
+            self.threads,
+            self.kernel_set
         );
         let _ = write!(text, "training {:.0} tokens/s [{min:.0}, {max:.0}]", self.tokens_per_s);
         if let Some(bytes) = self.peak_memory_bytes {
