@@ -3,46 +3,40 @@
 
 mod data;
 mod files;
+mod flow;
 mod measure;
 mod page;
 mod recipes;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
 use shakti_checkpoint::files::create_folder;
-use shakti_checkpoint::{ModelFile, Overwrite};
-use shakti_data::cleaning::PiiReport;
-use shakti_engine::{Model, Network};
-use shakti_kernels::Cpu;
-use shakti_model::{Cost, Layout, ModelConfig, Parameters};
-use shakti_quant::FileType;
-use shakti_tokenizer::Tokenizer;
-use shakti_train::{Outcome, Recipe, RunSettings, Start};
 
 use self::data::HeldOut;
 use self::files::Files;
-use self::measure::{Baselines, Measured, Measurement};
+use self::flow::{Base, Clock, Flow, Trained};
+use self::measure::{Baselines, Measurement};
 use self::recipes::Chain;
-use super::quantize::{Request, write_gguf};
-use super::train::Progress;
 use crate::failure::{Failure, FailureExt};
-use crate::interrupt::Listener;
 use crate::settings::Settings;
 
 /// Train a small assistant from text to chat on this machine, offline, and report what it can do
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  shakti quickstart --out out/quickstart\n  shakti quickstart --data letters/ --out out/letters"
+    after_help = "Example:\n  shakti quickstart --out out/quickstart\n  shakti quickstart --data letters/ --out out/letters\n  shakti quickstart \
+     --data letters/ --base model-q4_0.gguf --out out/letters"
 )]
 pub struct QuickstartArgs {
     /// Train on the texts and conversations in this folder (.txt, .jsonl, .ndjson, .json, also .gz and .zst) instead of
     /// the medical ones that this program carries
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Tune this model with an adapter (LoRA) instead of training one from nothing: a GGUF file or a Hugging Face folder of
+    /// the Llama layout
+    #[arg(long, value_name = "MODEL")]
+    base: Option<PathBuf>,
     /// Folder for data, runs, models and report
     #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
     out: PathBuf,
@@ -71,6 +65,8 @@ struct Stage {
 #[derive(Debug, Serialize)]
 struct Summary {
     out: PathBuf,
+    /// The model that was tuned.
+    base: Option<PathBuf>,
     /// Of the model.
     parameters: u64,
     seconds: Vec<(String, f64)>,
@@ -98,7 +94,9 @@ pub fn run(args: &QuickstartArgs, settings: &Settings) -> Result<(), Failure> {
     }
     let output = settings.output;
     let own = args.data.as_deref().map(|folder| Files::find(folder, output)).transpose()?;
-    let inputs = own.as_ref().map(Files::all).unwrap_or_default();
+    let base = args.base.as_deref().map(|path| Base::open(path, settings)).transpose()?;
+    let mut inputs = own.as_ref().map(Files::all).unwrap_or_default();
+    inputs.extend(args.base.as_deref());
     let out = Folder::prepare(&args.out, args.force, &inputs)?;
     let mut flow = Flow { settings, cpu: settings.cpu(), clock: Clock::new(), out };
 
@@ -108,169 +106,18 @@ pub fn run(args: &QuickstartArgs, settings: &Settings) -> Result<(), Failure> {
     let held_out = HeldOut::scan(&files, &output)?;
     flow.clock.lap("data");
 
-    let trained =
-        flow.train_all(Chain { out: &flow.out.path.clone(), files: &files, minutes: args.minutes })?;
-    let last = trained.last().ok_or_else(|| Failure::internal("no stage was trained"))?;
-    output.note("4/6 quantization to int8, int5 and int4");
-    let quantized = flow.quantize(&last.folder)?;
-    flow.clock.lap("quantization");
-
-    output.note("5/6 measuring on held-out texts and questions");
-    let summary = flow.measure(&held_out, &trained, &quantized)?;
+    let out = flow.out.path.clone();
+    let chain = Chain { out: &out, files: &files, minutes: args.minutes };
+    let (trained, summary) = match &base {
+        Some(base) => flow.tune(base, chain, &held_out)?,
+        None => flow.from_nothing(chain, &held_out)?,
+    };
     output.note("6/6 report");
     let logs = trained.iter().map(Trained::log).collect::<Result<Vec<_>, _>>()?;
     let sources = page::Sources { held_out: &held_out, personal_data: personal_data.as_ref() };
     page::write(&summary, sources, &logs, &flow.out.path)?;
     output.result(&summary, page::closing(&summary))?;
     Ok(())
-}
-
-/// What every stage needs.
-struct Flow<'a> {
-    settings: &'a Settings,
-    cpu: Arc<Cpu>,
-    clock: Clock,
-    out: Folder,
-}
-
-/// A finished training run.
-struct Trained {
-    /// What it made of the model: `pretrained` or `fine-tuned`.
-    name: &'static str,
-    folder: PathBuf,
-    run: PathBuf,
-}
-
-impl Trained {
-    fn log(&self) -> Result<Vec<shakti_train::LogLine>, Failure> {
-        let path = self.run.join(shakti_train::LOG_FILE);
-        let text =
-            std::fs::read_to_string(&path).context(format!("{}: cannot read the log", path.display()))?;
-        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
-    }
-}
-
-impl Flow<'_> {
-    /// Counts what looks like personal data and says what to do about it.
-    fn personal_data(&self, files: &Files) -> Result<PiiReport, Failure> {
-        let found = files.personal_data(self.settings.threads[0])?;
-        let (with, records) = (found.total.found.records_with, found.total.records);
-        if with > 0 {
-            let line = format!("  {with} of {records} records hold what looks like personal data");
-            self.settings.output.note(line + ": `shakti data pii` shows where, and replaces it");
-        }
-        Ok(found)
-    }
-
-    /// Every training stage that the data allows, in order.
-    fn train_all(&mut self, chain: Chain<'_>) -> Result<Vec<Trained>, Failure> {
-        let output = self.settings.output;
-        output.note("2/6 tokenizer and pretraining");
-        let mut trained = vec![self.train("pretrained", chain.pretrain())?];
-        self.clock.lap("tokenizer and pretraining");
-        if chain.files.chats.is_empty() {
-            output.note("3/6 no conversations to fine-tune on: the model will continue texts, not answer");
-        } else {
-            output.note("3/6 fine-tuning on the answers of conversations");
-            trained.push(self.train("fine-tuned", chain.sft(&trained[0].folder))?);
-            self.clock.lap("fine-tuning");
-        }
-        Ok(trained)
-    }
-
-    fn train(&self, name: &'static str, recipe: Recipe) -> Result<Trained, Failure> {
-        let interrupt = Listener::new();
-        let run = recipe.output.dir.clone();
-        let stage = recipe.train.stage;
-        let stop = || interrupt.requested();
-        let settings = RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop, ranks: None };
-        let mut progress = Progress::new(self.settings.output);
-        let outcome: Outcome = match stage {
-            shakti_train::Stage::Pretrain => shakti_train::pretrain(settings, &mut progress)?,
-            shakti_train::Stage::Sft => shakti_train::sft(settings, &mut progress)?,
-        };
-        match outcome.model {
-            Some(folder) => Ok(Trained { name, folder, run }),
-            None => Err(Failure::interrupted(format!("the run in {} can be resumed", run.display()))),
-        }
-    }
-
-    fn quantize(&self, folder: &Path) -> Result<Vec<(FileType, PathBuf)>, Failure> {
-        let source = ModelFile::open(folder)?;
-        let made = FORMATS.map(|name| -> Result<_, Failure> {
-            let kind: FileType = name.parse()?;
-            let path = self.out.path.join(format!("model-{name}.gguf"));
-            let request = Request::of_type(kind);
-            write_gguf(&self.cpu, &source, &request, (&path, Overwrite::Refuse))?;
-            Ok((kind, path))
-        });
-        made.into_iter().collect()
-    }
-
-    fn measure(
-        &mut self,
-        held_out: &HeldOut,
-        trained: &[Trained],
-        quantized: &[(FileType, PathBuf)],
-    ) -> Result<Summary, Failure> {
-        let mut stages = Vec::new();
-        let mut model = Model::open(&trained[0].folder, self.cpu.clone())?;
-        let untrained = untrained(model.config(), model.tokenizer()?, &self.cpu)?;
-        let measured = Measured::new(held_out, &model, self.settings.output)?;
-        stages.push(measured.stage("untrained", &untrained, false)?);
-        for stage in trained {
-            model = Model::open(&stage.folder, self.cpu.clone())?;
-            stages.push(measured.stage(&format!("{} (f32)", stage.name), &model, true)?);
-        }
-        let parameters = Cost::new(model.config()).parameters;
-        let name = trained.last().map_or("", |stage| stage.name);
-        let mut last = model;
-        for (kind, path) in quantized {
-            last = Model::open(path, self.cpu.clone())?;
-            stages.push(measured.stage(&format!("{name}, {kind}"), &last, true)?);
-        }
-        let baselines = measured.baselines()?;
-        let answers = measured.answer_three(&last)?;
-        self.clock.lap("measuring");
-        Ok(Summary {
-            out: self.out.path.clone(),
-            parameters,
-            seconds: self.clock.laps.clone(),
-            total_seconds: self.clock.start.elapsed().as_secs_f64(),
-            peak_memory_bytes: shakti_measure::peak_memory_bytes(),
-            kernel_set: self.cpu.kernels.name().into(),
-            threads: self.cpu.pool.threads(),
-            stages,
-            baselines,
-            answers,
-        })
-    }
-}
-
-/// The model before its first step: the same initial weights that the run began with.
-fn untrained(config: &ModelConfig, tokenizer: &Arc<Tokenizer>, cpu: &Arc<Cpu>) -> Result<Model, Failure> {
-    let params = Parameters::init(config, Arc::new(Layout::new(config)), recipes::SEED);
-    let network = Network::load(config.clone(), &params, cpu.clone())?;
-    Ok(Model::new(Arc::new(network), tokenizer.clone())?)
-}
-
-/// Wall time of each stage.
-struct Clock {
-    start: Instant,
-    last: Instant,
-    laps: Vec<(String, f64)>,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { start: now, last: now, laps: Vec::new() }
-    }
-
-    fn lap(&mut self, name: &str) {
-        self.laps.push((name.into(), self.last.elapsed().as_secs_f64()));
-        self.last = Instant::now();
-    }
 }
 
 /// The output folder.
@@ -282,8 +129,9 @@ struct Folder {
 const DATA_FOLDER: &str = "quickstart-data";
 
 /// What a quickstart writes, and all that `--force` deletes.
-const OWN_ENTRIES: [&str; 12] = [
+const OWN_ENTRIES: [&str; 13] = [
     DATA_FOLDER,
+    recipes::ADAPTER_RUN,
     "pretrain",
     "sft",
     "model-q8_0.gguf",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::{Run, arg, shakti};
+use crate::common::{Run, arg, model, shakti};
 use crate::privacy::offline;
 
 #[test]
@@ -120,4 +120,37 @@ fn data_inside_an_earlier_output_is_not_deleted() {
     let args = ["quickstart", "--data", arg(&sft), "--out", arg(&out), "--force"];
     let refused = shakti(&args).refused();
     assert!(refused.contains("would replace") && sft.join("letters/more/notes.jsonl").exists(), "{refused}");
+}
+
+#[test]
+fn a_base_is_tuned_and_compared_with_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (own_data(folder.path(), 120, 30), folder.path().join("out"));
+    let base = model();
+    let before = std::fs::read(&base).ok();
+    let args =
+        ["quickstart", "--data", arg(&data), "--base", arg(&base), "--out", arg(&out), "--minutes", "0.05"];
+    let run = offline(&args).map_or_else(|| shakti(&args), Run::new);
+    assert!(run.stderr.contains("texts are measured on, not learnt"), "{}", run.stderr);
+    let text = run.ok();
+    assert!(text.contains("the base on answers") && text.contains("\nQ: Where is file "), "{text}");
+    let summary = summary(&out);
+    let names: Vec<&str> =
+        summary["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    assert_eq!(names[..2], ["base", "base with adapter"]);
+    assert!(summary["stages"][0]["against_base"].is_null());
+    assert!(summary["stages"][4]["against_base"]["answers"]["value"].as_f64().unwrap() < 0.0, "it learnt");
+    for name in ["lora/adapter/adapter_model.safetensors", "model-q4_0.gguf", "report.html"] {
+        assert!(out.join(name).exists(), "{name}");
+    }
+    assert!(std::fs::read(&base).ok() == before, "the base is as it was");
+}
+
+#[test]
+fn a_base_that_cannot_be_used_is_refused_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (own_data(folder.path(), 120, 5), folder.path().join("out"));
+    let args = ["quickstart", "--data", arg(&data), "--base", "absent.gguf", "--out", arg(&out)];
+    assert!(shakti(&args).refused().contains("absent.gguf"));
+    assert!(!out.exists());
 }

@@ -35,6 +35,8 @@ pub struct Measurement {
     pub overlap: Option<AnswerScores>,
     /// This model minus the baselines: the bigram model, and for F1 the nearest training answer.
     pub against_baselines: Comparison,
+    /// This model minus the one that it was tuned from.
+    pub against_base: Option<Comparison>,
 }
 
 /// Paired differences, this minus the other.
@@ -96,6 +98,8 @@ pub struct Measured<'a> {
     answers: Vec<Ids>,
     asked: Vec<&'a Question>,
     baselines: Items,
+    /// The model that others are tuned from, once it is measured.
+    base: Option<Items>,
     output: Output,
 }
 
@@ -113,7 +117,8 @@ impl<'a> Measured<'a> {
         let answers = spread(&held_out.questions, ANSWERS).map(|question| rendered(model, question));
         let answers = answers.collect::<Result<Vec<_>, Failure>>()?;
         let asked = spread(&held_out.questions, QUESTIONS).collect();
-        let mut this = Self { held_out, texts, answers, asked, baselines: Items::default(), output };
+        let mut this =
+            Self { held_out, texts, answers, asked, baselines: Items::default(), base: None, output };
         this.baselines = this.measure_baselines(model)?;
         Ok(this)
     }
@@ -134,19 +139,35 @@ impl<'a> Measured<'a> {
         Ok(Items { text: measure(&self.texts)?, answers: measure(&self.answers)?, asked })
     }
 
+    /// Measures the model that later ones are tuned from.
+    pub fn base(&mut self, name: &str, model: &Model) -> Result<Stage, Failure> {
+        let items = self.items(model, true)?;
+        let stage = self.report(name, model, &items)?;
+        self.base = Some(items);
+        Ok(stage)
+    }
+
     /// Measures one model; `answer` asks it the questions too.
     pub fn stage(&self, name: &str, model: &Model, answer: bool) -> Result<Stage, Failure> {
+        self.report(name, model, &self.items(model, answer)?)
+    }
+
+    fn items(&self, model: &Model, answer: bool) -> Result<Items, Failure> {
         let windows = WindowOptions::of(model);
-        let items = Items {
+        Ok(Items {
             text: measure_loss(model, &documents(&self.texts), windows)?,
             answers: measure_loss(model, &documents(&self.answers), windows)?,
             asked: if answer { self.ask(model)? } else { Vec::new() },
-        };
+        })
+    }
+
+    fn report(&self, name: &str, model: &Model, items: &Items) -> Result<Stage, Failure> {
         let measured = Measurement {
             text: loss(&items.text)?,
             answers: loss(&items.answers)?,
             overlap: overlap(&items.asked)?,
             against_baselines: items.minus(&self.baselines),
+            against_base: self.base.as_ref().map(|base| items.minus(base)),
         };
         let bits = |report: &Option<LossReport>, of| {
             report.map(|report| format!("{:.3} bits per byte of {of}", report.bits_per_byte.value))

@@ -73,6 +73,13 @@ fn next_command(summary: &Summary) -> String {
 
 /// What a reader must know before trusting an answer.
 fn caution(summary: &Summary) -> String {
+    if let Some(base) = &summary.base {
+        return format!(
+            "{} was tuned for minutes: it knows what it knew, takes on the form of the data and makes up what it does not know. \
+             Not medical, legal or financial advice.",
+            base.display()
+        );
+    }
     format!(
         "A model of {:.1} million parameters trained for minutes has the tone of its sources and few of their facts, and \
          makes up others. Not medical, legal or financial advice.",
@@ -158,7 +165,34 @@ fn rows(summary: &Summary) -> Vec<Vec<String>> {
 /// One sentence for each model that was asked or trained, each comparison decided by its paired interval.
 fn verdicts(summary: &Summary) -> Vec<String> {
     let trained = summary.stages.iter().skip(1);
-    trained.map(|stage| format!("{}: {}", stage.name, against_baselines(&stage.measured))).collect()
+    trained
+        .flat_map(|stage| {
+            let base = stage.measured.against_base.as_ref().map(against_base);
+            let said = base.into_iter().chain([against_baselines(&stage.measured)]);
+            said.map(|said| format!("{}: {said}", stage.name))
+        })
+        .collect()
+}
+
+fn against_base(gaps: &Comparison) -> String {
+    let change = |gap: Option<Estimate>, sign: f64, what: &str, unit: &str| {
+        let gap = gap?;
+        let word = match verdict(&gap, sign) {
+            "beats" => "better than",
+            "does not beat" => "worse than",
+            _ => "not told apart from",
+        };
+        Some(format!(
+            "{word} the base on {what} ({:+.3} [{:+.3}, {:+.3}] {unit})",
+            gap.value, gap.low, gap.high
+        ))
+    };
+    let parts = [
+        change(gaps.answers, -1.0, "answers", "bits per byte"),
+        change(gaps.text, -1.0, "texts", "bits per byte"),
+        change(gaps.answer_f1, 1.0, "generated answers", "token F1"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn against_baselines(measured: &Measurement) -> String {
@@ -188,7 +222,10 @@ fn plots(report: &mut Report, summary: &Summary, logs: &[Vec<LogLine>]) {
     for log in logs {
         let at = |line: &LogLine| (line.tokens + seen) as f64 / 1e6;
         let validation = |line: &LogLine| line.validation_loss.map(|loss| (at(line), loss));
-        let name = if seen == 0 { "pretraining" } else { "fine-tuning" };
+        let name = match (seen, summary.base.is_some()) {
+            (0, false) => "pretraining",
+            _ => "fine-tuning",
+        };
         let points = log.iter().map(|line| (at(line), line.loss)).collect();
         curves.push(Series { name: name.into(), points });
         let points = log.iter().filter_map(validation).collect();

@@ -16,6 +16,9 @@ pub const TEST_SHARE: f64 = 0.07;
 /// Pretraining gets most of the time where fine-tuning follows: everything the model knows comes from there.
 const PRETRAIN_SHARE: f64 = 0.72;
 
+/// Run folder of the adapter.
+pub const ADAPTER_RUN: &str = "lora";
+
 /// What the stages of one quickstart share.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a> {
@@ -46,6 +49,23 @@ impl Chain<'_> {
             quoted(from),
             self.train("sft", self.minutes * (1.0 - PRETRAIN_SHARE), "7e-4"),
         ))
+    }
+
+    /// Trains an adapter beside a model that exists: on answers where there are conversations, else on texts.
+    pub fn adapt(&self, base: &Path, max_position_embeddings: usize) -> Recipe {
+        let (stage, sources, others) = match self.files.chats.is_empty() {
+            true => ("pretrain", &self.files.texts, &self.files.chats),
+            false => ("sft", &self.files.chats, &self.files.texts),
+        };
+        let mut recipe = recipe(&format!(
+            "{}\n[model]\nfrom = {}\n\n[lora]\nrank = 16\nalpha = 32.0\n\n{}",
+            data(&paths(sources), &paths(others)),
+            quoted(base),
+            self.train(stage, self.minutes, "1e-3"),
+        ));
+        recipe.train.sequence_length = max_position_embeddings.min(512);
+        recipe.output.dir = self.out.join(ADAPTER_RUN);
+        recipe
     }
 
     fn train(&self, stage: &str, minutes: f64, learning_rate: &str) -> String {
@@ -97,7 +117,12 @@ mod tests {
         assert_eq!(sft.data.split_with, [out.join("t.jsonl")]);
         let minutes = pretrain.train.minutes.unwrap() + sft.train.minutes.unwrap();
         assert!((minutes - 2.0).abs() < 1e-9);
+        let adapt = chain.adapt(&out.join("base.gguf"), 384);
+        assert_eq!((adapt.train.sequence_length, adapt.output.dir), (384, out.join("lora")));
+        assert!(adapt.lora.is_some() && adapt.train.stage == shakti_train::Stage::Sft);
         let texts_only = Files { texts: files.texts.clone(), chats: Vec::new() };
-        assert_eq!(Chain { files: &texts_only, ..chain }.pretrain().train.minutes, Some(2.0));
+        let chain = Chain { files: &texts_only, ..chain };
+        assert_eq!(chain.pretrain().train.minutes, Some(2.0));
+        assert_eq!(chain.adapt(out, 2048).train.stage, shakti_train::Stage::Pretrain);
     }
 }

@@ -1,0 +1,253 @@
+//! What a quickstart does between its data and its report: training, merging, quantizing, measuring.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use shakti_checkpoint::{Merged, ModelFile, Overwrite, read_adapter};
+use shakti_data::cleaning::PiiReport;
+use shakti_engine::{LoadOptions, Model, Network};
+use shakti_kernels::Cpu;
+use shakti_model::{Cost, Layout, ModelConfig, Parameters, TensorSource};
+use shakti_quant::FileType;
+use shakti_tokenizer::Tokenizer;
+use shakti_train::{Outcome, Recipe, RunSettings, Start};
+
+use super::data::HeldOut;
+use super::files::Files;
+use super::measure::Measured;
+use super::recipes::{self, Chain};
+use super::{FORMATS, Folder, Stage, Summary};
+use crate::commands::quantize::{Request, write_tensors};
+use crate::commands::train::Progress;
+use crate::failure::{Failure, FailureExt};
+use crate::interrupt::Listener;
+use crate::settings::Settings;
+
+/// What every stage needs.
+pub struct Flow<'a> {
+    pub settings: &'a Settings,
+    pub cpu: Arc<Cpu>,
+    pub clock: Clock,
+    pub out: Folder,
+}
+
+/// A model to be tuned.
+pub struct Base<'a> {
+    path: &'a Path,
+    file: ModelFile,
+    model: Arc<Model>,
+}
+
+impl<'a> Base<'a> {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// What is wrong with it; no chat template: its answers could not be measured.
+    pub fn open(path: &'a Path, settings: &Settings) -> Result<Self, Failure> {
+        let model = settings.open_model((path, None), LoadOptions::default())?;
+        if !model.has_chat_template() {
+            let problem = format!("{}: no chat template, expected a model that answers", path.display());
+            return Err(Failure::bad_input(problem));
+        }
+        Ok(Self { path, file: ModelFile::open(path)?, model })
+    }
+}
+
+/// A finished training run.
+pub struct Trained {
+    /// What it made of the model: `pretrained` or `fine-tuned`.
+    name: &'static str,
+    folder: PathBuf,
+    run: PathBuf,
+}
+
+impl Trained {
+    /// The log of the run.
+    pub fn log(&self) -> Result<Vec<shakti_train::LogLine>, Failure> {
+        let path = self.run.join(shakti_train::LOG_FILE);
+        let text =
+            std::fs::read_to_string(&path).context(format!("{}: cannot read the log", path.display()))?;
+        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Flow<'_> {
+    /// Counts what looks like personal data and says what to do about it.
+    pub fn personal_data(&self, files: &Files) -> Result<PiiReport, Failure> {
+        let found = files.personal_data(self.settings.threads[0])?;
+        let (with, records) = (found.total.found.records_with, found.total.records);
+        if with > 0 {
+            let line = format!("  {with} of {records} records hold what looks like personal data");
+            self.settings.output.note(line + ": `shakti data pii` shows where, and replaces it");
+        }
+        Ok(found)
+    }
+
+    /// Every training stage that the data allows, from random weights; then formats and measurements.
+    pub fn from_nothing(
+        &mut self,
+        chain: Chain<'_>,
+        held_out: &HeldOut,
+    ) -> Result<(Vec<Trained>, Summary), Failure> {
+        let output = self.settings.output;
+        output.note("2/6 tokenizer and pretraining");
+        let mut trained = vec![self.train("pretrained", chain.pretrain())?];
+        self.clock.lap("tokenizer and pretraining");
+        if chain.files.chats.is_empty() {
+            output.note("3/6 no conversations to fine-tune on: the model will continue texts, not answer");
+        } else {
+            output.note("3/6 fine-tuning on the answers of conversations");
+            trained.push(self.train("fine-tuned", chain.sft(&trained[0].folder))?);
+            self.clock.lap("fine-tuning");
+        }
+        let last = trained.last().ok_or_else(|| Failure::internal("no stage was trained"))?;
+        let source = ModelFile::open(&last.folder)?;
+        let quantized = self.quantize((&source, &source))?;
+
+        self.measuring();
+        let mut model = Model::open(&trained[0].folder, self.cpu.clone())?;
+        let measured = Measured::new(held_out, &model, output)?;
+        let untrained = untrained(model.config(), model.tokenizer()?, &self.cpu)?;
+        let mut stages = vec![measured.stage("untrained", &untrained, false)?];
+        for stage in &trained {
+            model = Model::open(&stage.folder, self.cpu.clone())?;
+            stages.push(measured.stage(&format!("{} (f32)", stage.name), &model, true)?);
+        }
+        let name = last.name;
+        let summary = self.summary((stages, &measured), name, &quantized)?;
+        Ok((trained, summary))
+    }
+
+    /// Trains an adapter beside a model and merges it; then formats and measurements.
+    pub fn tune(
+        &mut self,
+        base: &Base<'_>,
+        chain: Chain<'_>,
+        held_out: &HeldOut,
+    ) -> Result<(Vec<Trained>, Summary), Failure> {
+        let output = self.settings.output;
+        let learnt = if chain.files.chats.is_empty() { "texts" } else { "the answers of conversations" };
+        if !chain.files.chats.is_empty() && !chain.files.texts.is_empty() {
+            output.note("  texts are measured on, not learnt: there are conversations");
+        }
+        output.note(format!("2/6 fine-tuning an adapter on {learnt}"));
+        let recipe = chain.adapt(base.path, base.file.config().max_position_embeddings);
+        let trained = self.train("fine-tuned", recipe)?;
+        self.clock.lap("fine-tuning");
+        output.note("3/6 merging it into the weights");
+        let adapter = read_adapter(&trained.folder, base.file.config())?;
+        let cpu = self.cpu.clone();
+        let merged = Merged::new(base.file.config(), &base.file, &adapter, &cpu);
+        let quantized = self.quantize((&base.file, &merged))?;
+
+        self.measuring();
+        let mut measured = Measured::new(held_out, &base.model, output)?;
+        let mut stages = vec![measured.base("base", &base.model)?];
+        let tuned = (base.path, Some(trained.folder.as_path()));
+        let tuned = self.settings.open_model(tuned, LoadOptions::default())?;
+        stages.push(measured.stage("base with adapter", &tuned, true)?);
+        let mut summary = self.summary((stages, &measured), "fine-tuned", &quantized)?;
+        summary.base = Some(base.path.to_path_buf());
+        Ok((vec![trained], summary))
+    }
+
+    fn measuring(&self) {
+        self.settings.output.note("5/6 measuring on held-out texts and questions");
+    }
+
+    fn train(&self, name: &'static str, recipe: Recipe) -> Result<Trained, Failure> {
+        let interrupt = Listener::new();
+        let run = recipe.output.dir.clone();
+        let stage = recipe.train.stage;
+        let stop = || interrupt.requested();
+        let settings = RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop, ranks: None };
+        let mut progress = Progress::new(self.settings.output);
+        let outcome: Outcome = match stage {
+            shakti_train::Stage::Pretrain => shakti_train::pretrain(settings, &mut progress)?,
+            shakti_train::Stage::Sft => shakti_train::sft(settings, &mut progress)?,
+        };
+        match outcome.model {
+            Some(folder) => Ok(Trained { name, folder, run }),
+            None => Err(Failure::interrupted(format!("the run in {} can be resumed", run.display()))),
+        }
+    }
+
+    /// Writes every format of a model whose weights may be others than its file's.
+    fn quantize(
+        &mut self,
+        (source, tensors): (&ModelFile, &dyn TensorSource),
+    ) -> Result<Vec<(FileType, PathBuf)>, Failure> {
+        self.settings.output.note("4/6 quantization to int8, int5 and int4");
+        let made = FORMATS.map(|name| -> Result<_, Failure> {
+            let kind: FileType = name.parse()?;
+            let path = self.out.path.join(format!("model-{name}.gguf"));
+            let request = Request::of_type(kind).requantizing();
+            write_tensors(&self.cpu, (source, tensors), &request, (&path, Overwrite::Refuse))?;
+            Ok((kind, path))
+        });
+        self.clock.lap("quantization");
+        made.into_iter().collect()
+    }
+
+    /// Measures the formats too, asks the last one three questions, and sums up.
+    fn summary(
+        &mut self,
+        (mut stages, measured): (Vec<Stage>, &Measured<'_>),
+        name: &str,
+        quantized: &[(FileType, PathBuf)],
+    ) -> Result<Summary, Failure> {
+        let mut last = None;
+        for (kind, path) in quantized {
+            let model = Model::open(path, self.cpu.clone())?;
+            stages.push(measured.stage(&format!("{name}, {kind}"), &model, true)?);
+            last = Some(model);
+        }
+        let last = last.ok_or_else(|| Failure::internal("no format was written"))?;
+        let parameters = Cost::new(last.config()).parameters;
+        let baselines = measured.baselines()?;
+        let answers = measured.answer_three(&last)?;
+        self.clock.lap("measuring");
+        Ok(Summary {
+            out: self.out.path.clone(),
+            base: None,
+            parameters,
+            seconds: self.clock.laps.clone(),
+            total_seconds: self.clock.start.elapsed().as_secs_f64(),
+            peak_memory_bytes: shakti_measure::peak_memory_bytes(),
+            kernel_set: self.cpu.kernels.name().into(),
+            threads: self.cpu.pool.threads(),
+            stages,
+            baselines,
+            answers,
+        })
+    }
+}
+
+/// The model before its first step: the same initial weights that the run began with.
+fn untrained(config: &ModelConfig, tokenizer: &Arc<Tokenizer>, cpu: &Arc<Cpu>) -> Result<Model, Failure> {
+    let params = Parameters::init(config, Arc::new(Layout::new(config)), recipes::SEED);
+    let network = Network::load(config.clone(), &params, cpu.clone())?;
+    Ok(Model::new(Arc::new(network), tokenizer.clone())?)
+}
+
+/// Wall time of each stage.
+pub struct Clock {
+    start: Instant,
+    last: Instant,
+    laps: Vec<(String, f64)>,
+}
+
+impl Clock {
+    /// Starts now.
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self { start: now, last: now, laps: Vec::new() }
+    }
+
+    /// Ends a stage.
+    pub fn lap(&mut self, name: &str) {
+        self.laps.push((name.into(), self.last.elapsed().as_secs_f64()));
+        self.last = Instant::now();
+    }
+}
