@@ -110,7 +110,7 @@ pub fn run(args: &QuickstartArgs, settings: &Settings) -> Result<(), Failure> {
     let chain = Chain { out: &out, files: &files, minutes: args.minutes };
     let (trained, summary) = match &base {
         Some(base) => flow.tune(base, chain, &held_out)?,
-        None => flow.from_nothing(chain, &held_out)?,
+        None => flow.begin(chain, &held_out)?,
     };
     output.note("6/6 report");
     let logs = trained.iter().map(Trained::log).collect::<Result<Vec<_>, _>>()?;

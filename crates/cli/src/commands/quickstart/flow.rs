@@ -84,8 +84,8 @@ impl Flow<'_> {
         Ok(found)
     }
 
-    /// Every training stage that the data allows, from random weights; then formats and measurements.
-    pub fn from_nothing(
+    /// Begins with random weights: every training stage that the data allows; then formats and measurements.
+    pub fn begin(
         &mut self,
         chain: Chain<'_>,
         held_out: &HeldOut,
