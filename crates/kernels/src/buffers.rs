@@ -3,11 +3,15 @@
 
 use crate::aligned::Aligned;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Freed buffers, by no order; few, because a forward pass asks for the same sizes again and again.
 #[derive(Debug, Default)]
-struct Shelf(Mutex<Vec<Aligned>>);
+struct Shelf {
+    free: Mutex<Vec<Aligned>>,
+    made: AtomicUsize,
+}
 
 /// Lends f32 buffers and takes them back when they are dropped.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +20,16 @@ pub struct Buffers(Arc<Shelf>);
 impl Buffers {
     /// `len` values that the caller overwrites: what they hold is arbitrary, but initialized.
     pub fn take(&self, len: usize) -> Buffer {
-        let values = self.0.pick(len).unwrap_or_else(|| Aligned::zeros(len));
+        let values = self.0.pick(len).unwrap_or_else(|| {
+            self.0.made.fetch_add(1, Ordering::Relaxed);
+            Aligned::zeros(len)
+        });
         Buffer { values, len, home: self.0.clone() }
+    }
+
+    /// How many buffers were made, because none that fitted was free.
+    pub fn made(&self) -> usize {
+        self.0.made.load(Ordering::Relaxed)
     }
 
     /// `len` zeros.
@@ -38,7 +50,7 @@ impl Buffers {
 impl Shelf {
     /// The smallest free buffer that holds `len` values and wastes at most half of itself.
     fn pick(&self, len: usize) -> Option<Aligned> {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |values: &Aligned| values.len() >= len && values.len() <= 2 * len.max(512);
         let fitting = free.iter().enumerate().filter(|(_, values)| fits(values));
         let (index, _) = fitting.min_by_key(|(_, values)| values.len())?;
@@ -77,7 +89,7 @@ impl PartialEq for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
-        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(values);
+        self.home.free.lock().unwrap_or_else(PoisonError::into_inner).push(values);
     }
 }
 
@@ -98,6 +110,7 @@ mod tests {
         assert_eq!(again[0], 3.0, "not cleared");
         drop(again);
         assert!(buffers.zeros(2000).iter().all(|value| *value == 0.0));
+        assert_eq!(buffers.made(), 2);
         // A small request does not tie up a large buffer.
         assert_ne!(buffers.take(10).as_ptr(), place);
     }

@@ -105,7 +105,7 @@ impl Cpu {
     /// If `dy` is not a whole number of rows.
     pub fn bias_backward(&self, dbias: &mut [f32], dy: &[f32]) {
         let (n, d) = rows_of("bias_backward: dy", dy, dbias.len());
-        let mut partial = vec![0.0; n.div_ceil(GRADIENT_ROWS) * d];
+        let mut partial = self.buffers.zeros(n.div_ceil(GRADIENT_ROWS) * d);
         let sums = Disjoint::new(&mut partial);
         self.for_ranges(n, GRADIENT_ROWS, &|index, rows| {
             // SAFETY: each task has its own sum.

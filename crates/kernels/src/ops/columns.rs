@@ -30,7 +30,7 @@ impl Cpu {
         let n = a.len() / d.max(1);
         check_len("column_dots: a", a, n * d);
         check_len("column_dots: b", b, n * d);
-        let mut partial = vec![0.0; n.div_ceil(SUM_ROWS) * d];
+        let mut partial = self.buffers.zeros(n.div_ceil(SUM_ROWS) * d);
         let parts = Disjoint::new(&mut partial);
         self.for_ranges(n, SUM_ROWS, &|index, rows| {
             let part = elements(&rows, d);

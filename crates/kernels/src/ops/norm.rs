@@ -69,7 +69,7 @@ impl Cpu {
         check_len("rms_norm_backward: dweight", dweight, d);
         check_len("rms_norm_backward: dy", dy, n * d);
         check_len("rms_norm_backward: x", x, n * d);
-        let mut partial = vec![0.0; n.div_ceil(GRADIENT_ROWS) * d];
+        let mut partial = self.buffers.zeros(n.div_ceil(GRADIENT_ROWS) * d);
         let (dx, sums) = (Disjoint::new(dx), Disjoint::new(&mut partial));
         self.for_ranges(n, GRADIENT_ROWS, &|index, rows| {
             let part = elements(&rows, d);
@@ -125,7 +125,7 @@ impl Cpu {
         check_len("layer_norm_backward: dy", dy, n * d);
         check_len("layer_norm_backward: x", x, n * d);
         check_len("layer_norm_backward: mean", mean, n);
-        let mut partial = vec![0.0; n.div_ceil(GRADIENT_ROWS) * 2 * d];
+        let mut partial = self.buffers.zeros(n.div_ceil(GRADIENT_ROWS) * 2 * d);
         let (dx, sums) = (Disjoint::new(grads.dx), Disjoint::new(&mut partial));
         self.for_ranges(n, GRADIENT_ROWS, &|index, rows| {
             let part = elements(&rows, d);

@@ -4,6 +4,7 @@ use super::{TASK_ELEMENTS, check_len};
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
+use std::cell::RefCell;
 
 /// The settings of one step of AdamW, with the meaning they have in `torch.optim.AdamW`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,6 +56,11 @@ impl AdamWStep {
     }
 }
 
+thread_local! {
+    /// Sums of parts, kept from call to call.
+    static PARTIAL: RefCell<Vec<f64>> = RefCell::default();
+}
+
 impl Cpu {
     /// One AdamW step on `param` with gradient `grad` and moments `m`, `v` (zero before step 1), all of one length:
     /// the formula of `torch.optim.AdamW`, in f32.
@@ -87,13 +93,16 @@ impl Cpu {
 
     /// The sum of the squares of `x`: parts of fixed length are summed, then their sums in order.
     pub fn sum_squares(&self, x: &[f32]) -> f64 {
-        let mut partial = vec![0.0; x.len().div_ceil(TASK_ELEMENTS)];
+        let mut partial = PARTIAL.take();
+        partial.resize(x.len().div_ceil(TASK_ELEMENTS), 0.0);
         let sums = Disjoint::new(&mut partial);
         self.for_ranges(x.len(), TASK_ELEMENTS, &|index, part| {
             // SAFETY: each task has its own sum.
             let sum = unsafe { sums.part(index..index + 1) };
             sum[0] = kernel!(self, sum_squares(&x[part]));
         });
-        partial.iter().sum()
+        let sum = partial.iter().sum();
+        PARTIAL.set(partial);
+        sum
     }
 }

@@ -9,6 +9,8 @@ use crate::clock::Work;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::floats::kernel;
+use std::cell::RefCell;
+use std::ops::Range;
 
 /// The gradients that attention writes.
 #[derive(Debug)]
@@ -34,11 +36,36 @@ pub struct AttentionSaved<'a> {
     pub q: &'a [f32],
 }
 
-/// The tiles of one sequence and key-value head.
-struct Owner {
-    sequence: u32,
-    kv_head: u32,
+thread_local! {
+    /// Kept so that a call asks for no memory once they have grown: the allocator would give it back to the system each time,
+    /// and the system clears every page that it lends.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static OWNERS: RefCell<Owners> = RefCell::default();
+}
+
+/// What one task works in.
+#[derive(Default)]
+struct Scratch {
+    /// `[2, positions, Hd]`: `dk` and `dv` of one key-value head.
+    local: Vec<f32>,
+    q: Vec<f32>,
+    out: Vec<f32>,
+    dout: Vec<f32>,
+    lse: Vec<f32>,
+    dq: Vec<f32>,
+}
+
+/// Which tiles belong to one sequence and key-value head.
+#[derive(Default)]
+struct Owners {
+    /// Tiles by sequence and key-value head, each in the order of the plan.
     tiles: Vec<usize>,
+    /// Ranges of `tiles`, one an owner.
+    ranges: Vec<Range<usize>>,
+    /// The number of positions of each sequence that its tiles may see.
+    positions: Vec<usize>,
+    /// First row and number of positions of each sequence.
+    spans: Vec<(usize, usize)>,
 }
 
 impl Cpu {
@@ -66,24 +93,29 @@ impl Cpu {
         plan.check(n, &views);
         let exact = kv.iter().all(|view| view.blocks.kind() == KvType::F32);
         assert!(exact, "attention_backward: keys and values are not f32");
-        let positions = check_positions(plan, kv, n);
-        let owners = owners(plan);
+        let mut owners = OWNERS.take();
+        owners.check_positions(plan, kv, n);
+        owners.find(plan);
         let (dq, dk, dv) = (Disjoint::new(grads.dq), Disjoint::new(grads.dk), Disjoint::new(grads.dv));
-        self.pool.run(owners.len(), &|index| {
-            let owner = &owners[index];
-            let sequence = owner.sequence as usize;
-            let mut local = vec![0.0; 2 * positions[sequence] * dim];
-            let (local_dk, local_dv) = local.split_at_mut(positions[sequence] * dim);
-            for &tile in &owner.tiles {
+        self.pool.run(owners.ranges.len(), &|index| {
+            let tiles = &owners.tiles[owners.ranges[index].clone()];
+            let (sequence, kv_head) =
+                (plan.tiles[tiles[0]].sequence as usize, plan.tiles[tiles[0]].kv_head as usize);
+            let positions = owners.positions[sequence];
+            let mut scratch = SCRATCH.take();
+            let Scratch { local, q, out, dout, lse, dq: tile_dq } = &mut scratch;
+            local.clear();
+            local.resize(2 * positions * dim, 0.0);
+            let (local_dk, local_dv) = local.split_at_mut(positions * dim);
+            for &tile in tiles {
                 let tile = &plan.tiles[tile];
-                let [mut q, mut out, mut dout, mut lse] = [const { Vec::new() }; 4];
-                gather_scaled(plan, tile, saved.q, &mut q);
-                gather(plan, tile, saved.out, dim, &mut out);
-                gather(plan, tile, saved.dout, dim, &mut dout);
-                gather(plan, tile, saved.lse, 1, &mut lse);
-                let tile_saved = TileSaved { q: &q, out: &out, dout: &dout, lse: &lse };
-                let mut tile_dq = vec![0.0; tile_saved.q.len()];
-                let tile_grads = TileGrads { dq: &mut tile_dq, dk: local_dk, dv: local_dv };
+                gather_scaled(plan, tile, saved.q, q);
+                gather(plan, tile, saved.out, dim, out);
+                gather(plan, tile, saved.dout, dim, dout);
+                gather(plan, tile, saved.lse, 1, lse);
+                let tile_saved = TileSaved { q, out, dout, lse };
+                tile_dq.resize(q.len(), 0.0);
+                let tile_grads = TileGrads { dq: tile_dq, dk: local_dk, dv: local_dv };
                 kernel!(
                     self,
                     attention_backward(
@@ -100,50 +132,59 @@ impl Cpu {
                     }
                 }
             }
-            for position in 0..positions[sequence] {
-                let row = (kv[sequence].first_row + position) * kv_heads + owner.kv_head as usize;
+            for position in 0..positions {
+                let row = (kv[sequence].first_row + position) * kv_heads + kv_head;
                 let (target, source) = (row * dim..(row + 1) * dim, position * dim..(position + 1) * dim);
                 // SAFETY: sequences share no rows (checked), and this task alone owns this head of its sequence.
                 let (dk, dv) = unsafe { (dk.part(target.clone()), dv.part(target)) };
                 kernel!(self, add(dk, &local_dk[source.clone()]));
                 kernel!(self, add(dv, &local_dv[source]));
             }
+            SCRATCH.set(scratch);
         });
+        OWNERS.set(owners);
     }
 }
 
-/// The number of positions of each sequence that its tiles may see.
-fn check_positions(plan: &AttentionPlan, kv: &[KvView<'_>], n: usize) -> Vec<usize> {
-    let mut positions = vec![0; kv.len()];
-    for tile in &plan.tiles {
-        for block in &plan.key_blocks[tile.blocks.start as usize..tile.blocks.end as usize] {
-            let end = block.first_position + i64::from(block.num_keys);
-            assert!(block.first_position >= 0, "attention_backward: {block:?} has a negative position");
-            positions[tile.sequence as usize] = positions[tile.sequence as usize].max(end as usize);
+impl Owners {
+    fn check_positions(&mut self, plan: &AttentionPlan, kv: &[KvView<'_>], n: usize) {
+        let Self { positions, spans, .. } = self;
+        positions.clear();
+        positions.resize(kv.len(), 0);
+        for tile in &plan.tiles {
+            for block in &plan.key_blocks[tile.blocks.start as usize..tile.blocks.end as usize] {
+                let end = block.first_position + i64::from(block.num_keys);
+                assert!(block.first_position >= 0, "attention_backward: {block:?} has a negative position");
+                positions[tile.sequence as usize] = positions[tile.sequence as usize].max(end as usize);
+            }
+        }
+        spans.clear();
+        spans.extend(kv.iter().zip(&*positions).map(|(view, &len)| (view.first_row, len)));
+        spans.retain(|span| span.1 > 0);
+        spans.sort_unstable();
+        spans.push((n, 0));
+        for pair in spans.windows(2) {
+            let ((first, len), (next, _)) = (pair[0], pair[1]);
+            assert!(
+                first + len <= next,
+                "attention_backward: rows {first} + {len} overlap those from {next}"
+            );
         }
     }
-    let mut spans: Vec<_> = kv.iter().zip(&positions).map(|(view, &len)| (view.first_row, len)).collect();
-    spans.retain(|span| span.1 > 0);
-    spans.sort_unstable();
-    spans.push((n, 0));
-    for pair in spans.windows(2) {
-        let ((first, len), (next, _)) = (pair[0], pair[1]);
-        assert!(first + len <= next, "attention_backward: rows {first} + {len} overlap those from {next}");
-    }
-    positions
-}
 
-/// The tiles by sequence and key-value head, each in the order of the plan.
-fn owners(plan: &AttentionPlan) -> Vec<Owner> {
-    let mut order: Vec<usize> = (0..plan.tiles.len()).collect();
-    order.sort_by_key(|&tile| (plan.tiles[tile].sequence, plan.tiles[tile].kv_head));
-    let mut owners: Vec<Owner> = Vec::new();
-    for tile in order {
-        let (sequence, kv_head) = (plan.tiles[tile].sequence, plan.tiles[tile].kv_head);
-        match owners.last_mut() {
-            Some(owner) if (owner.sequence, owner.kv_head) == (sequence, kv_head) => owner.tiles.push(tile),
-            _ => owners.push(Owner { sequence, kv_head, tiles: vec![tile] }),
+    fn find(&mut self, plan: &AttentionPlan) {
+        let Self { tiles, ranges, .. } = self;
+        let owner = |tile: usize| (plan.tiles[tile].sequence, plan.tiles[tile].kv_head);
+        tiles.clear();
+        tiles.extend(0..plan.tiles.len());
+        // By the index too, which keeps the order of the plan without memory to sort in.
+        tiles.sort_unstable_by_key(|&tile| (owner(tile), tile));
+        ranges.clear();
+        for (at, &tile) in tiles.iter().enumerate() {
+            match ranges.last_mut() {
+                Some(range) if owner(tiles[range.start]) == owner(tile) => range.end = at + 1,
+                _ => ranges.push(at..at + 1),
+            }
         }
     }
-    owners
 }

@@ -14,6 +14,9 @@ use crate::disjoint::Disjoint;
 use crate::floats::{Gemm, GemmRows};
 use crate::matrix::{MatMut, MatRef, Precision};
 
+/// Products that may share a matrix.
+const MOST_PARTS: usize = 4;
+
 impl Cpu {
     /// `c = a b`, or `c += a b` if `accumulate`.
     ///
@@ -65,7 +68,8 @@ impl Cpu {
         let _counting = self.clock.count(Work::Products);
         let parts = a.len().max(b.len());
         let number = |len: usize, part: usize| if len == 1 { 0 } else { part };
-        let fit = [a.len(), b.len(), c.len()].iter().all(|len| *len == 1 || *len == parts);
+        let fit =
+            parts <= MOST_PARTS && [a.len(), b.len(), c.len()].iter().all(|len| *len == 1 || *len == parts);
         assert!(fit, "gemm: {} results of {} and {} matrices", c.len(), a.len(), b.len());
         for part in 0..parts {
             let (c, a, b) =
@@ -85,8 +89,11 @@ impl Cpu {
             (Gemm::Rows(_), _) => None,
         };
         if let Some(gemm) = packed.filter(|_| !is_empty) {
-            let c: Vec<_> = c.iter_mut().map(|c| Target::new(c.part())).collect();
-            return Product { gemm, accumulate, a, b, c: &c }.run(self);
+            let mut targets: [Target<'_>; MOST_PARTS] =
+                std::array::from_fn(|_| Target::new(MatMut::new(&mut [], 0, 0)));
+            let count = c.len();
+            targets.iter_mut().zip(c).for_each(|(target, c)| *target = Target::new(c.part()));
+            return Product { gemm, accumulate, a, b, c: &targets[..count] }.run(self);
         }
         let sums = c.len() == 1;
         for part in 0..parts {

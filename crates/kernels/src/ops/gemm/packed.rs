@@ -18,6 +18,7 @@ use super::scratch::Scratch;
 use crate::cpu::Cpu;
 use crate::disjoint::Disjoint;
 use crate::matrix::{MatMut, MatRef};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// K whose panels of `B` are packed at once, about, where the whole of `B` is too much: `C` is gone through once for each
@@ -82,12 +83,19 @@ struct PackedB<'a> {
     words: &'a [u32],
 }
 
+thread_local! {
+    /// How a product is cut, kept so that a call asks for no memory.
+    static CUTS: RefCell<(Vec<Block>, Vec<Strip>)> = RefCell::default();
+}
+
 impl Product<'_> {
     /// Computes it; shapes are checked and not empty.
     pub(super) fn run(&self, cpu: &Cpu) {
         let parts = self.a.len().max(self.b.len());
         let sums = self.c.len() == 1;
-        let mut blocks = Vec::new();
+        let (mut blocks, mut strips) = CUTS.take();
+        blocks.clear();
+        strips.clear();
         for part in 0..if sums { parts } else { 1 } {
             let depth = of(self.a, part).cols;
             let step = depth.div_ceil(depth.div_ceil(self.gemm.block_k)).next_multiple_of(K_GRANULE);
@@ -97,7 +105,7 @@ impl Product<'_> {
                 k: k..depth.min(k + step),
             }));
         }
-        let (mut strips, mut width) = (Vec::new(), 0);
+        let mut width = 0;
         for part in 0..self.b.len().min(self.c.len()) {
             strips.push(Strip { part, cols: 0..self.b[part].cols, lane: width });
             width += self.gemm.padded_cols(self.b[part].cols);
@@ -120,6 +128,7 @@ impl Product<'_> {
                 }
             }
         }
+        CUTS.set((blocks, strips));
     }
 
     /// Some blocks of K and some columns, with `words` words for a lane of all these blocks.

@@ -12,8 +12,15 @@ use super::super::exp::exp;
 use super::super::lanes::{Lanes, dot, for_lanes};
 use super::{Product, ROWS, Visible};
 use crate::ops::attention::{KEY_BLOCK, KeyBlock, Pair, Stored, TileGrads, TileKeys, TileSaved};
+use std::cell::RefCell;
+
+thread_local! {
+    /// Kept from tile to tile.
+    static WORK: RefCell<Work> = RefCell::default();
+}
 
 /// Memory of one tile, and one chunk of its rows at a time.
+#[derive(Default)]
 struct Work {
     /// `[ROWS, 64]`: scores, then probabilities.
     p: Vec<f32>,
@@ -25,6 +32,8 @@ struct Work {
     k_t: Vec<f32>,
     /// `[M]`: `dout . out` of each row.
     delta: Vec<f32>,
+    /// `[M]`.
+    positions: Vec<i64>,
 }
 
 #[inline(always)]
@@ -38,14 +47,16 @@ pub(crate) fn attention_backward<S: Simd>(
     let Stored::F32(Pair { k, v }) = keys.stored else {
         unreachable!("`Cpu::attention_backward` asks for f32")
     };
-    let positions: Vec<i64> = (0..rows).map(|i| keys.position(i)).collect();
-    let mut work = Work {
-        p: vec![0.0; ROWS * KEY_BLOCK],
-        ds: vec![0.0; ROWS * KEY_BLOCK],
-        v_t: vec![0.0; dim * KEY_BLOCK],
-        k_t: vec![0.0; dim * KEY_BLOCK],
-        delta: vec![0.0; rows],
-    };
+    let mut work = WORK.take();
+    work.positions.clear();
+    work.positions.extend((0..rows).map(|i| keys.position(i)));
+    for (memory, len) in [(&mut work.p, ROWS * KEY_BLOCK), (&mut work.ds, ROWS * KEY_BLOCK)] {
+        memory.resize(len, 0.0);
+    }
+    for memory in [&mut work.v_t, &mut work.k_t] {
+        memory.resize(dim * KEY_BLOCK, 0.0);
+    }
+    work.delta.resize(rows, 0.0);
     for (i, delta) in work.delta.iter_mut().enumerate() {
         *delta = dot(s, &saved.dout[i * dim..(i + 1) * dim], &saved.out[i * dim..(i + 1) * dim]);
     }
@@ -56,7 +67,7 @@ pub(crate) fn attention_backward<S: Simd>(
         transpose(s, k_block, &mut work.k_t, dim);
         for start in (0..rows).step_by(ROWS) {
             let end = rows.min(start + ROWS);
-            let Some(visible) = Visible::new::<S>(keys, block, &positions[start..end]) else { continue };
+            let Some(visible) = Visible::new::<S>(keys, block, &work.positions[start..end]) else { continue };
             let chunk = TileSaved {
                 q: &saved.q[start * dim..end * dim],
                 out: &[],
@@ -68,6 +79,7 @@ pub(crate) fn attention_backward<S: Simd>(
             add_gradients(s, &work, (dq, grads.dk, grads.dv), &chunk, block, &visible);
         }
     }
+    WORK.set(work);
 }
 
 /// Fills `work.p` and `work.ds` for the rows of a chunk, the first of which is row `start` of the tile.
