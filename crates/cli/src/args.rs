@@ -44,6 +44,8 @@ pub enum Command {
     Quickstart(commands::quickstart::QuickstartArgs),
     #[cfg(feature = "train")]
     Train(commands::train::TrainArgs),
+    #[cfg(feature = "train")]
+    Pipeline(commands::pipeline::PipelineArgs),
     Quantize(commands::quantize::QuantizeArgs),
     Export(commands::export::ExportArgs),
     Merge(commands::merge::MergeArgs),

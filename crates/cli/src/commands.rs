@@ -9,6 +9,8 @@ pub mod generate;
 pub mod merge;
 pub mod model;
 pub mod perplexity;
+#[cfg(feature = "train")]
+pub mod pipeline;
 pub mod plan;
 mod quality;
 pub mod quantize;
@@ -33,6 +35,8 @@ pub fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
         Command::Quickstart(args) => quickstart::run(&args, settings),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(&args, settings),
+        #[cfg(feature = "train")]
+        Command::Pipeline(args) => pipeline::run(&args, settings),
         Command::Quantize(args) => quantize::run(&args, settings),
         Command::Export(args) => export::run(&args, settings),
         Command::Merge(args) => merge::run(&args, settings),

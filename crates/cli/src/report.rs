@@ -26,6 +26,8 @@ pub enum Block {
         /// The SVG.
         svg: String,
     },
+    /// Text that is shown line by line as it is.
+    Preformatted(String),
     /// A question and its answers, each by somebody.
     Dialogue(Vec<(String, String)>),
 }
@@ -80,6 +82,7 @@ impl Report {
                 Block::Paragraph(text) => _ = writeln!(out, "{text}"),
                 Block::Table { header, rows } => markdown_table(&mut out, header, rows),
                 Block::Plot { name, caption, .. } => _ = writeln!(out, "![{caption}]({name}.svg)"),
+                Block::Preformatted(text) => _ = writeln!(out, "```text\n{}\n```", text.trim_end()),
                 Block::Dialogue(turns) => {
                     for (speaker, text) in turns {
                         let quoted = text.trim().replace('\n', "\n> ");
@@ -102,6 +105,7 @@ impl Report {
                 Block::Plot { caption, svg, .. } => {
                     _ = writeln!(body, "<figure>{svg}<figcaption>{}</figcaption></figure>", escape(caption));
                 }
+                Block::Preformatted(text) => _ = writeln!(body, "<pre>{}</pre>", escape(text)),
                 Block::Dialogue(turns) => {
                     body.push_str("<dl>\n");
                     for (speaker, text) in turns {
@@ -124,7 +128,7 @@ h1,h2{line-height:1.2}table{border-collapse:collapse;margin:1rem 0;font-size:.92
 th,td{padding:.3rem .7rem;border-bottom:1px solid #d8dee5;text-align:right}th:first-child,td:first-child{text-align:left}\
 figure{margin:1.5rem 0}figcaption{font-size:.9rem;color:#55636f}svg{max-width:100%;height:auto}\
 dl{border-left:3px solid #c3ccd5;padding-left:1rem}dt{font-weight:600}dd{margin:0 0 .7rem}\
-code{background:#eef1f4;padding:.1rem .3rem;border-radius:3px}";
+pre{background:#eef1f4;padding:.7rem;overflow-x:auto;font-size:.85rem}code{background:#eef1f4;padding:.1rem .3rem;border-radius:3px}";
 
 fn markdown_table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
     _ = writeln!(out, "| {} |", header.join(" | "));

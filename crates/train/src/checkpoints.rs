@@ -83,12 +83,19 @@ impl Operations for Uninterrupted {
 pub struct Checkpoints {
     run: PathBuf,
     keep: usize,
+    /// Steps whose checkpoints stay however old they are.
+    protected: Vec<u64>,
 }
 
 impl Checkpoints {
     /// The checkpoints in the folder `run`, of which the newest `keep` stay.
     pub fn new(run: &Path, keep: usize) -> Self {
-        Self { run: run.to_path_buf(), keep: keep.max(1) }
+        Self { run: run.to_path_buf(), keep: keep.max(1), protected: Vec::new() }
+    }
+
+    /// From now on the checkpoints of these steps stay besides the newest.
+    pub fn protect(&mut self, steps: Vec<u64>) {
+        self.protected = steps;
     }
 
     /// The folder of a step's checkpoint.
@@ -190,11 +197,12 @@ impl Checkpoints {
         operations.run("flush the run folder", &mut || sync_folder(&self.run))
     }
 
-    /// Deletes all but the newest checkpoints up to `step`; a later one is damaged, else the run had begun there.
+    /// Deletes all but the newest and the protected checkpoints up to `step`; a later one is damaged, else the run had begun there.
     fn prune(&self, operations: &mut dyn Operations, step: u64) -> Result<(), TrainError> {
         let mut steps = self.steps()?;
         steps.retain(|other| *other <= step);
-        for step in &steps[..steps.len().saturating_sub(self.keep)] {
+        steps.truncate(steps.len().saturating_sub(self.keep));
+        for step in steps.iter().filter(|step| !self.protected.contains(step)) {
             let (path, doomed) = (self.path(*step), self.run.join(format!(".checkpoint-{step}.tmp")));
             operations.run("remove what a kill left behind", &mut || remove_folder(&doomed))?;
             operations.run("rename the old one", &mut || {

@@ -72,6 +72,30 @@ pub enum Event<'a> {
         /// Seconds that the remaining steps will take, by the mean of recent ones.
         seconds_left: f64,
     },
+    /// Validations no longer improve: the run ends.
+    Exhausted {
+        /// Steps that are done.
+        step: u64,
+        /// Step and loss of the best validation.
+        best: (u64, f64),
+    },
+    /// The weights that the run ends with are not those after its last step.
+    Final {
+        /// Steps whose checkpoints they are, or are the mean of.
+        steps: &'a [u64],
+        /// Their validation loss, in nats.
+        validation_loss: Option<f64>,
+    },
+    /// Nothing is computed until the machine is on mains again; what was done is saved.
+    Paused {
+        /// Steps that are done.
+        step: u64,
+    },
+    /// Computing goes on after a pause.
+    Continued {
+        /// Seconds that the pause took.
+        seconds: f64,
+    },
     /// A checkpoint is complete.
     Saved {
         /// Steps that are done.

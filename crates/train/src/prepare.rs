@@ -180,6 +180,7 @@ fn scan(data: &DataSection) -> Result<Corpus, TrainError> {
 fn configuration(recipe: &Recipe, start: Option<&ModelFile>, text: &Text) -> Result<ModelConfig, TrainError> {
     let model = &recipe.model;
     let mut config = match (start, &model.preset, &model.config) {
+        _ if model.size.is_some() => sized(&model.overrides, text.tokenizer().vocab_size())?,
         (Some(folder), _, _) => folder.config().clone(),
         (None, Some(name), _) => preset(name)?,
         (None, None, path) => {
@@ -206,6 +207,14 @@ fn configuration(recipe: &Recipe, start: Option<&ModelFile>, text: &Text) -> Res
         return Err(TrainError::Data { key: "train.sequence_length".into(), problem });
     }
     Ok(config)
+}
+
+/// The shape that `model.size` came to; the recipe's overrides hold all of it.
+fn sized(overrides: &toml::Table, vocab_size: usize) -> Result<ModelConfig, TrainError> {
+    let problem = |problem: String| TrainError::Data { key: "model.overrides".into(), problem };
+    let mut keys = serde_json::to_value(overrides).map_err(|error| problem(error.to_string()))?;
+    keys["vocab_size"] = vocab_size.into();
+    Ok(ModelConfig::from_json(&keys.to_string())?)
 }
 
 /// Replaces keys of `config.json`.
@@ -303,4 +312,17 @@ pub(crate) fn load_weights(path: &Path, trainer: &mut Trainer<'_>) -> Result<(),
         return Err(TrainError::checkpoint(path, problem));
     }
     trainer.set_params(saved.params())
+}
+
+/// Replaces what is trained by the mean of what checkpoints hold, each sum in their order.
+pub(crate) fn load_mean(paths: &[PathBuf], cpu: &Cpu, trainer: &mut Trainer<'_>) -> Result<(), TrainError> {
+    let mut sum = Parameters::zeros(trainer.params().layout().clone());
+    for path in paths {
+        load_weights(path, trainer)?;
+        cpu.add(&mut sum.data, &trainer.params().data);
+    }
+    if paths.len() > 1 {
+        cpu.scale(&mut sum.data, 1.0 / paths.len() as f32);
+    }
+    trainer.set_params(&sum)
 }

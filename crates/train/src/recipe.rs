@@ -5,6 +5,8 @@
 //! `auto`) is written into the resolved recipe in the run folder before step 1; that file is a recipe too.
 
 mod check;
+mod control;
+mod dial;
 mod lora;
 mod optimizer;
 mod parse;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use shakti_kernels::{Cpu, Precision};
 
 use crate::schedule::{Schedule, ScheduleKind};
+pub use control::{ControlSection, FinalModel};
 pub use lora::LoraSection;
 pub use optimizer::{AdamWSection, MuonSection, OptimizerKind};
 
@@ -36,11 +39,14 @@ pub struct Recipe {
     /// An adapter, if that is what is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSection>,
+    /// When it ends early, which checkpoints stay, what it ends with.
+    #[serde(default)]
+    pub control: ControlSection,
     /// Where the run is written.
     pub output: OutputSection,
 }
 
-/// `[model]`: exactly one of `preset`, `config` and `from`.
+/// `[model]`: exactly one of `preset`, `config`, `from` and `size`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
@@ -53,9 +59,22 @@ pub struct ModelSection {
     /// A checkpoint folder or GGUF file whose weights (not optimizer) the run starts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
+    /// Number of parameters, such as `30m`: shape, learning rate, batch and steps follow where they are not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<ModelSize>,
     /// Keys of `config.json` to replace, such as `hidden_dropout = 0.1`.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub overrides: toml::Table,
+}
+
+/// `model.size`: text with a unit (`30m`), or a number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ModelSize {
+    /// Such as `30m` or `1.5b`.
+    Text(String),
+    /// A number of parameters.
+    Number(u64),
 }
 
 /// `[tokenizer]`: at most one of `path` and `train`; neither takes the tokenizer of `model.from`.

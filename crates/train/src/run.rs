@@ -7,6 +7,7 @@ use shakti_kernels::Cpu;
 use crate::TrainError;
 use crate::log::LogLine;
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::prepare::prepare;
 use crate::ranks::Ranks;
 use crate::recipe::{Recipe, Stage};
@@ -24,6 +25,8 @@ pub struct RunSettings<'a> {
     pub start: Start,
     /// Asked between steps; true saves a checkpoint and ends the run.
     pub stop: &'a dyn Fn() -> bool,
+    /// How hard the machine is worked.
+    pub pace: Pace,
     /// The processes that train together, this one among them; `None` where it is alone.
     pub ranks: Option<&'a dyn Ranks>,
 }
@@ -41,6 +44,8 @@ pub struct Outcome {
     pub checkpoint: Option<PathBuf>,
     /// The last line of the log that this process wrote.
     pub last: Option<LogLine>,
+    /// Validation loss of the finished model, where it is not the last line's.
+    pub final_validation_loss: Option<f64>,
     /// Seconds that this process trained.
     pub seconds: f64,
 }
@@ -63,7 +68,7 @@ pub fn sft(settings: RunSettings<'_>, observer: &mut dyn Observer) -> Result<Out
 }
 
 fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
-    let RunSettings { recipe, cpu, start, stop, ranks } = settings;
+    let RunSettings { recipe, cpu, start, stop, pace, ranks } = settings;
     if recipe.train.stage != stage {
         let problem = format!("{:?}, expected {stage:?} for this command", recipe.train.stage);
         return Err(TrainError::Data { key: "train.stage".into(), problem });
@@ -101,7 +106,7 @@ fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> 
     if let Start::Resume { allow_other_kernels } = start {
         session.resume(allow_other_kernels, observer)?;
     }
-    session.train(stop, observer)
+    session.train(&pace, stop, observer)
 }
 
 /// Every rank computes as many micro-batches of a step.

@@ -8,6 +8,7 @@
 //! checkpoint-<step>/ Hugging Face folder (or PEFT folder of an adapter) and training state
 //! model/             Hugging Face folder of the finished model
 //! adapter/           or PEFT folder of the finished adapter
+//! tensorboard/       event files, if the recipe asks for them
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +21,7 @@ use crate::checkpoints::{Checkpoints, sync_folder};
 use crate::contamination::CONTAMINATION_FILE;
 use crate::log::LOG_FILE;
 use crate::recipe::{PrecisionChoice, Recipe};
+use crate::tensorboard::TENSORBOARD_FOLDER;
 
 /// Name of the resolved recipe.
 pub const RECIPE_FILE: &str = "recipe.toml";
@@ -27,6 +29,8 @@ pub const RECIPE_FILE: &str = "recipe.toml";
 pub const MODEL_FOLDER: &str = "model";
 /// Name of the finished adapter's folder.
 pub const ADAPTER_FOLDER: &str = "adapter";
+/// Name of the page about the run, which whoever started it writes.
+pub const REPORT_FILE: &str = "report.html";
 /// Name of the folder of a tokenizer that the run trained.
 pub(crate) const TOKENIZER_FOLDER: &str = "tokenizer";
 const LOCK_FILE: &str = ".lock";
@@ -210,9 +214,9 @@ impl RunFolder {
         for step in checkpoints.steps()? {
             remove(&checkpoints.path(step))?;
         }
-        for name in
-            [MODEL_FOLDER, ADAPTER_FOLDER, TOKENIZER_FOLDER, LOG_FILE, CONTAMINATION_FILE, RECIPE_FILE]
-        {
+        let folders = [MODEL_FOLDER, ADAPTER_FOLDER, TOKENIZER_FOLDER, TENSORBOARD_FOLDER];
+        let files = [LOG_FILE, CONTAMINATION_FILE, REPORT_FILE, RECIPE_FILE];
+        for name in folders.into_iter().chain(files) {
             remove(&self.path.join(name))?;
         }
         Ok(())

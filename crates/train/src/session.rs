@@ -7,12 +7,15 @@ use shakti_kernels::Cpu;
 
 use crate::TrainError;
 use crate::checkpoints::{Checkpoints, STATE_VERSION, TrainingState, load_state};
+use crate::control::Validations;
 use crate::log::{Log, LogLine};
 use crate::observer::{Event, Observer};
+use crate::pace::{Pace, Pacer};
 use crate::prepare::Prepared;
-use crate::recipe::Recipe;
+use crate::recipe::{FinalModel, Recipe};
 use crate::run::Outcome;
 use crate::run_folder::RunFolder;
+use crate::tensorboard::EventFile;
 use crate::trainer::StepResult;
 
 /// Weight of the newest step in the running mean of seconds a step.
@@ -30,6 +33,7 @@ pub(crate) struct Session<'a> {
     tokens_seen: u64,
     /// Step and folder of the newest checkpoint.
     saved: Option<(u64, PathBuf)>,
+    validations: Validations,
 }
 
 /// What the loop measures of time.
@@ -55,6 +59,7 @@ impl<'a> Session<'a> {
         let steps = recipe.train.steps.unwrap_or(1);
         prepared.trainer.set_schedule(recipe.train.schedule(steps, recipe.train.warmup_steps.unwrap_or(0)));
         let recipe_sha256 = recipe.sha256();
+        let validations = Validations::new(recipe.control, &[]);
         Ok(Self {
             folder,
             recipe,
@@ -65,6 +70,7 @@ impl<'a> Session<'a> {
             steps,
             tokens_seen: 0,
             saved: None,
+            validations,
         })
     }
 
@@ -100,34 +106,127 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Trains to the last step, or until `stop` says so.
+    /// Trains to the last step, or until validations no longer improve, or until `stop` says so.
     pub(crate) fn train(
         mut self,
+        pace: &Pace,
         stop: &dyn Fn() -> bool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let leads = self.prepared.trainer.leads();
         let mut log = leads.then(|| Log::open(self.folder.path(), self.step())).transpose()?;
+        self.recall_validations()?;
+        let tensorboard = (leads && self.recipe.control.tensorboard)
+            .then(|| EventFile::create(self.folder.path(), self.step()));
+        let mut tensorboard = tensorboard.transpose()?;
         let mut clock = Clock { begin: Instant::now(), seconds_per_step: None };
+        let mut pacer = Pacer::new(pace);
         let mut last = None;
-        while self.step() < self.steps {
+        while self.step() < self.steps && !self.exhausted() {
+            if self.prepared.trainer.any(pacer.should_pause()) {
+                self.pause(&pacer, log.as_ref(), stop, observer)?;
+            }
             if self.prepared.trainer.any(stop()) {
                 if self.step() > 0 {
                     self.save(log.as_ref(), observer)?;
                 }
                 return Ok(self.outcome(None, last, &clock));
             }
+            let begin = Instant::now();
             let line = self.step_and_log(log.as_mut(), &mut clock)?;
+            if let Some(events) = &mut tensorboard {
+                events.step(&line)?;
+            }
             let left = (self.steps - line.step) as f64 * clock.seconds_per_step.unwrap_or(0.0);
             observer.event(&Event::Step { line: &line, steps: self.steps, seconds_left: left });
             last = Some(line);
-            if is_due(line.step, self.recipe.train.save_every, self.steps) {
+            if self.should_save(&line) {
                 self.save(log.as_ref(), observer)?;
             }
+            pacer.rest(begin.elapsed(), stop);
         }
+        if let Some(best) = self.validations.best().filter(|_| self.step() < self.steps) {
+            observer.event(&Event::Exhausted { step: self.step(), best });
+        }
+        let final_validation_loss = if leads { self.choose_final(observer)? } else { None };
         let name = self.prepared.output_name();
         let model = self.folder.write_folder(name, |path| self.prepared.write_model(path))?;
-        Ok(self.outcome(Some(model), last, &clock))
+        Ok(Outcome { final_validation_loss, ..self.outcome(Some(model), last, &clock) })
+    }
+
+    /// The validations that the log holds of the steps made; every rank reads it.
+    fn recall_validations(&mut self) -> Result<(), TrainError> {
+        let mut log = if self.step() == 0 { Vec::new() } else { Log::read(self.folder.path())? };
+        log.retain(|line| line.step <= self.step());
+        self.validations = Validations::new(self.recipe.control, &log);
+        self.checkpoints.protect(self.validations.best_steps());
+        Ok(())
+    }
+
+    /// Whether validations no longer improve, by the word of the rank that leads.
+    fn exhausted(&self) -> bool {
+        self.prepared.trainer.agree(f64::from(u8::from(self.validations.exhausted()))) > 0.0
+    }
+
+    /// Takes note of a validation; whether this step's checkpoint is due, or worth keeping.
+    fn should_save(&mut self, line: &LogLine) -> bool {
+        if let Some(loss) = line.validation_loss {
+            self.validations.push(line.step, loss);
+            self.checkpoints.protect(self.validations.best_steps());
+        }
+        let due = is_due(line.step, self.recipe.train.save_every, self.steps)
+            || self.validations.best_steps().contains(&line.step)
+            || self.validations.exhausted();
+        self.prepared.trainer.agree(f64::from(u8::from(due))) > 0.0
+    }
+
+    /// Saves, then computes nothing until the machine is on mains.
+    fn pause(
+        &mut self,
+        pacer: &Pacer<'_>,
+        log: Option<&Log>,
+        stop: &dyn Fn() -> bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        if self.step() > 0 {
+            self.save(log, observer)?;
+        }
+        observer.event(&Event::Paused { step: self.step() });
+        let begin = Instant::now();
+        pacer.wait_for_mains(stop);
+        observer.event(&Event::Continued { seconds: begin.elapsed().as_secs_f64() });
+        Ok(())
+    }
+
+    /// Puts the weights that the recipe wants to end with into the trainer; their validation loss, if it was measured for
+    /// that.
+    fn choose_final(&mut self, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
+        let control = self.recipe.control;
+        let mut steps = match control.final_model {
+            FinalModel::Last => return Ok(None),
+            FinalModel::Best => self.validations.best_steps().into_iter().take(1).collect(),
+            FinalModel::Average if control.keep_best > 0 => self.validations.best_steps(),
+            FinalModel::Average => self.checkpoints.steps()?,
+        };
+        steps.retain(|step| {
+            let intact = shakti_checkpoint::verify_manifest(&self.checkpoints.path(*step));
+            if let Err(error) = &intact {
+                observer.event(&Event::Warning(&format!("checkpoint left out of the final model: {error}")));
+            }
+            intact.is_ok()
+        });
+        steps.sort_unstable();
+        if steps.is_empty() {
+            return Ok(None);
+        }
+        let folders = steps.iter().map(|step| self.checkpoints.path(*step)).collect::<Vec<_>>();
+        crate::prepare::load_mean(&folders, self.cpu, &mut self.prepared.trainer)?;
+        let Prepared { trainer, validation, .. } = &self.prepared;
+        // Other ranks have not these weights, and would have to take part.
+        let measured = trainer.alone() && !validation.is_empty();
+        let loss = measured.then(|| trainer.validate(validation)).transpose()?.map(|sum| sum.mean());
+        observer.event(&Event::Final { steps: &steps, validation_loss: loss });
+        Ok(loss)
     }
 
     fn step(&self) -> u64 {
@@ -207,6 +306,7 @@ impl<'a> Session<'a> {
             model,
             checkpoint: self.saved.as_ref().map(|(_, path)| path.clone()),
             last,
+            final_validation_loss: None,
             seconds: clock.begin.elapsed().as_secs_f64(),
         }
     }

@@ -21,6 +21,85 @@ const DISCARDED: Schedule =
 /// A checkpoint holds the weights and the two running means.
 const CHECKPOINT_MODELS: f64 = 3.0;
 
+/// What steps, validations and checkpoints take, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timings {
+    /// Median of the timed steps.
+    pub step: f64,
+    /// Mean energy of a timed step in joules, where the machine tells.
+    pub step_joules: Option<f64>,
+    /// A validation.
+    pub validation: f64,
+    /// Writing the model.
+    pub write: f64,
+}
+
+/// How steps are timed.
+pub(crate) struct Measuring<'a> {
+    /// Seconds of steps, at least; never less than a few steps.
+    pub seconds: f64,
+    /// Joules used so far, where the machine tells.
+    pub joules: &'a dyn Fn() -> Option<f64>,
+    /// Writes the model somewhere and deletes it again.
+    pub write: &'a dyn Fn(&Prepared<'_>) -> Result<(), TrainError>,
+}
+
+impl Measuring<'_> {
+    /// Makes a few steps and puts the run back to where it was.
+    pub fn run(&self, recipe: &Recipe, prepared: &mut Prepared<'_>) -> Result<Timings, TrainError> {
+        let position = prepared.loader.position();
+        let params = prepared.trainer.params().clone();
+        prepared.trainer.set_schedule(DISCARDED);
+        let (step, step_joules) = self.steps(recipe, prepared)?;
+        let validation = time_validation(&prepared.trainer, prepared)?;
+        let begin = Instant::now();
+        (self.write)(prepared)?;
+        let write = begin.elapsed().as_secs_f64();
+        prepared.trainer.reset(&params)?;
+        prepared.loader.restore(&position)?;
+        Ok(Timings { step, step_joules, validation, write })
+    }
+
+    /// Median seconds of a step and mean joules.
+    fn steps(&self, recipe: &Recipe, prepared: &mut Prepared<'_>) -> Result<(f64, Option<f64>), TrainError> {
+        let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
+        let (mut begin, mut joules) = (Instant::now(), None);
+        let mut seconds = Vec::new();
+        // Ranks time the same number of steps.
+        while seconds.len() < 1 + TIMED_STEPS
+            || prepared.trainer.agree(begin.elapsed().as_secs_f64()) < self.seconds
+        {
+            let started = Instant::now();
+            let batches: Vec<_> = (0..micro_batches).map(|_| prepared.loader.next_batch()).collect();
+            prepared.trainer.step(&batches)?;
+            if seconds.is_empty() {
+                (begin, joules) = (Instant::now(), (self.joules)());
+            }
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+        let timed = &mut seconds[1..];
+        timed.sort_by(f64::total_cmp);
+        let used = (self.joules)().zip(joules).map(|(after, before)| (after - before) / timed.len() as f64);
+        Ok((timed[timed.len() / 2], used))
+    }
+}
+
+impl Timings {
+    /// Most steps that fit into so many seconds with their validations, checkpoints and the finished model.
+    pub fn steps_within(&self, recipe: &Recipe, seconds: f64) -> u64 {
+        let train = &recipe.train;
+        // At the end one of each comes besides the finished model.
+        let save = CHECKPOINT_MODELS * self.write;
+        let left = seconds - self.validation - save - self.write;
+        steps_within(left, self.step, &[(self.validation, train.validate_every), (save, train.save_every)])
+    }
+}
+
+/// Seconds of steps that are timed for a budget of so many minutes.
+pub(crate) fn share_of_budget(minutes: f64) -> f64 {
+    60.0 * minutes * TIMING_SHARE
+}
+
 /// The recipe with its number of steps fixed, by its own word or by timing.
 pub(crate) fn fix_steps(
     recipe: &Recipe,
@@ -32,42 +111,13 @@ pub(crate) fn fix_steps(
         return Ok(recipe.with_steps(recipe.train.steps.unwrap_or(1)));
     };
     let started = Instant::now();
-    let position = prepared.loader.position();
-    let params = prepared.trainer.params().clone();
-    prepared.trainer.set_schedule(DISCARDED);
-    let seconds_per_step = time_steps(recipe, prepared, 60.0 * minutes * TIMING_SHARE)?;
-    let validation = time_validation(&prepared.trainer, prepared)?;
-    let begin = Instant::now();
-    folder.try_folder(|path| prepared.write_model(path))?;
-    let write = begin.elapsed().as_secs_f64();
-    prepared.trainer.reset(&params)?;
-    prepared.loader.restore(&position)?;
-    // At the end one of each comes besides the finished model.
-    let save = CHECKPOINT_MODELS * write;
-    let left = 60.0 * minutes - started.elapsed().as_secs_f64() - validation - save - write;
-    let train = &recipe.train;
-    let steps =
-        steps_within(left, seconds_per_step, &[(validation, train.validate_every), (save, train.save_every)]);
+    let write = |prepared: &Prepared<'_>| folder.try_folder(|path| prepared.write_model(path));
+    let measuring = Measuring { seconds: share_of_budget(minutes), joules: &|| None, write: &write };
+    let timings = measuring.run(recipe, prepared)?;
+    let steps = timings.steps_within(recipe, 60.0 * minutes - started.elapsed().as_secs_f64());
     let steps = prepared.trainer.agree(steps as f64) as u64;
-    observer.event(&Event::Timed { seconds_per_step, steps });
+    observer.event(&Event::Timed { seconds_per_step: timings.step, steps });
     Ok(recipe.with_steps(steps))
-}
-
-/// Median seconds of a step.
-fn time_steps(recipe: &Recipe, prepared: &mut Prepared<'_>, budget: f64) -> Result<f64, TrainError> {
-    let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
-    let begin = Instant::now();
-    let mut seconds = Vec::new();
-    // Ranks time the same number of steps.
-    while seconds.len() < 1 + TIMED_STEPS || prepared.trainer.agree(begin.elapsed().as_secs_f64()) < budget {
-        let started = Instant::now();
-        let batches: Vec<_> = (0..micro_batches).map(|_| prepared.loader.next_batch()).collect();
-        prepared.trainer.step(&batches)?;
-        seconds.push(started.elapsed().as_secs_f64());
-    }
-    let timed = &mut seconds[1..];
-    timed.sort_by(f64::total_cmp);
-    Ok(timed[timed.len() / 2])
 }
 
 /// Seconds of one validation, from its first batch.

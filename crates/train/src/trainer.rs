@@ -110,6 +110,11 @@ impl<'a> Trainer<'a> {
         self.parallel.as_ref().is_none_or(Parallel::leads)
     }
 
+    /// Whether no other process trains with this one.
+    pub(crate) fn alone(&self) -> bool {
+        self.parallel.is_none()
+    }
+
     /// Rank 0's number, for all.
     pub(crate) fn agree(&self, number: f64) -> f64 {
         self.parallel.as_ref().map_or(number, |parallel| parallel.first(number))

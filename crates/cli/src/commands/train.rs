@@ -1,6 +1,9 @@
-//! `shakti train`: pretraining and SFT from a recipe, resumable at any moment.
+//! `shakti train`: pretraining and SFT from a recipe, resumable at any moment; and what a recipe will take.
 
+mod pace;
+mod plan;
 mod progress;
+mod report;
 mod together;
 
 use std::path::PathBuf;
@@ -31,10 +34,14 @@ enum TrainCommand {
     /// Learn from conversations: the loss counts on answers only
     #[command(after_help = "Example:\n  shakti train sft recipes/nano/sft.toml --set train.seed=1")]
     Sft(RunArgs),
+    /// Say beforehand what a recipe takes: memory, tokens per second, hours, and joules where the machine counts them
+    #[command(after_help = "Example:\n  shakti train plan recipes/nano/pretrain.toml")]
+    Plan(plan::PlanArgs),
 }
 
+/// A recipe and what to change in it.
 #[derive(Debug, Args)]
-struct RunArgs {
+struct RecipeArgs {
     /// The recipe; paths in it are relative to the working directory
     #[arg(value_name = "RECIPE.toml")]
     recipe: PathBuf,
@@ -44,6 +51,14 @@ struct RunArgs {
     /// Train for this long: a few steps are timed and discarded, then the number of steps is fixed
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    pace: pace::PaceArgs,
     /// Go on after the newest complete checkpoint of the run folder; begin if there is none
     #[arg(long)]
     resume: bool,
@@ -63,6 +78,9 @@ struct Report {
     steps: u64,
     loss: Option<f64>,
     validation_loss: Option<f64>,
+    /// Of the finished model, where it is not the last line's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    final_validation_loss: Option<f64>,
     tokens: Option<u64>,
     seconds: f64,
     model: Option<PathBuf>,
@@ -85,23 +103,28 @@ fn run_as(args: &TrainArgs, settings: &Settings, together: Option<&Together>) ->
     let (args, train): (_, fn(_, &mut dyn shakti_train::Observer) -> _) = match &args.command {
         TrainCommand::Pretrain(args) => (args, pretrain),
         TrainCommand::Sft(args) => (args, sft),
+        TrainCommand::Plan(args) => return plan::run(args, settings),
     };
-    let recipe = recipe(args)?;
+    let recipe = args.recipe.load()?;
+    let folder = recipe.output.dir.clone();
     let start = match (args.resume, args.force) {
         (true, _) => Start::Resume { allow_other_kernels: args.other_kernels },
         (false, true) => Start::Replace,
         (false, false) => Start::New,
     };
     let listener = Listener::new();
+    // Before the threads that compute are made: they inherit it.
+    let pace = args.pace.apply(settings.output)?;
     let cpu = settings.cpu();
     let leads = together.is_none_or(Together::leads);
     let mut progress = Progress::new(if leads { settings.output } else { Output::new(false, true) });
     let ranks = together.map(Together::ranks);
-    let run = RunSettings { recipe, cpu: &cpu, start, stop: &|| listener.requested(), ranks };
+    let run = RunSettings { recipe, cpu: &cpu, start, stop: &|| listener.requested(), pace, ranks };
     let outcome = train(run, &mut progress);
     progress.finish();
     let outcome = outcome.map_err(explain)?;
     if leads {
+        report::write(&folder, &outcome)?;
         settings.output.result(&report(&outcome), summary(&outcome))?;
     }
     match &outcome.model {
@@ -111,11 +134,13 @@ fn run_as(args: &TrainArgs, settings: &Settings, together: Option<&Together>) ->
     }
 }
 
-/// The recipe with its overrides; `--minutes` takes the place of steps and minutes in it.
-fn recipe(args: &RunArgs) -> Result<Recipe, Failure> {
-    let minutes = args.minutes.map(|minutes| format!("train.minutes={minutes:?}"));
-    let overrides: Vec<String> = args.overrides.iter().cloned().chain(minutes).collect();
-    Ok(Recipe::load(&args.recipe, &overrides)?)
+impl RecipeArgs {
+    /// The recipe with its overrides; `--minutes` takes the place of steps and minutes in it.
+    fn load(&self) -> Result<Recipe, Failure> {
+        let minutes = self.minutes.map(|minutes| format!("train.minutes={minutes:?}"));
+        let overrides: Vec<String> = self.overrides.iter().cloned().chain(minutes).collect();
+        Ok(Recipe::load(&self.recipe, &overrides)?)
+    }
 }
 
 /// Puts exit code and hints beside an error: a run that fell ill is no bad input.
@@ -146,6 +171,7 @@ fn report(outcome: &Outcome) -> Report {
         steps: outcome.steps,
         loss: outcome.last.map(|line| line.loss),
         validation_loss: outcome.last.and_then(|line| line.validation_loss),
+        final_validation_loss: outcome.final_validation_loss,
         tokens: outcome.last.map(|line| line.tokens),
         seconds: outcome.seconds,
         model: outcome.model.clone(),

@@ -51,6 +51,10 @@ pub fn lines(
             r#"<polyline fill="none" stroke="{color}" stroke-width="1.8" points="{}"/>"#,
             path.join(" ")
         );
+        if let [(x, y)] = series.points[..] {
+            let (x, y) = (frame.x(x), frame.y(y));
+            _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{color}"/>"#);
+        }
         if let Some((x, y)) = series.points.last() {
             text(&mut svg, (frame.x(*x) + 6.0, frame.y(*y) + 4.0), "start", color, &series.name);
         }
@@ -183,6 +187,10 @@ fn ticks((low, high): (f64, f64)) -> Vec<f64> {
 
 /// At most three significant decimals.
 fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 {
+        let text = format!("{value:.1e}");
+        return text.replace(".0e", "e");
+    }
     let decimals = match value.abs() {
         large if large >= 100.0 => 0,
         medium if medium >= 10.0 => 1,
@@ -204,6 +212,7 @@ mod tests {
         assert_eq!((frame.y(0.0), frame.y(2.0)), (HEIGHT - BOTTOM, TOP));
         assert_eq!(ticks((0.0, 10.0)), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!([short(0.0312), short(4.0), short(1234.6)], ["0.031", "4", "1235"].map(String::from));
+        assert_eq!([short(0.0015), short(-0.002), short(0.0)], ["1.5e-3", "-2e-3", "0"].map(String::from));
     }
 
     #[test]

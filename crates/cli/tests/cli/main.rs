@@ -12,6 +12,7 @@ mod disk_full;
 mod generate;
 mod model_info;
 mod perplexity;
+mod pipeline;
 mod plan;
 mod privacy;
 mod quickstart;

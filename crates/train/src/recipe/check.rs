@@ -1,6 +1,6 @@
 //! What a recipe's types cannot say: ranges, and keys that exclude each other.
 
-use super::{Recipe, lora};
+use super::{FinalModel, Recipe, lora};
 
 /// A key and what is wrong with it.
 pub(super) type Problem = (&'static str, String);
@@ -11,7 +11,8 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     data(recipe)?;
     lengths(recipe)?;
     learning_rate(recipe)?;
-    optimizer(recipe)
+    optimizer(recipe)?;
+    control(recipe)
 }
 
 pub(super) fn ensure(ok: bool, key: &'static str, problem: impl FnOnce() -> String) -> Result<(), Problem> {
@@ -24,10 +25,10 @@ fn in_range(key: &'static str, value: f64, low: f64, high: f64) -> Result<(), Pr
 
 fn model(recipe: &Recipe) -> Result<(), Problem> {
     let model = &recipe.model;
-    let given = [model.preset.is_some(), model.config.is_some(), model.from.is_some()];
+    let given = [model.preset.is_some(), model.config.is_some(), model.from.is_some(), model.size.is_some()];
     let count = given.iter().filter(|given| **given).count();
     ensure(count == 1, "model", || {
-        format!("{count} of `preset`, `config` and `from` are given, expected one")
+        format!("{count} of `preset`, `config`, `from` and `size` are given, expected one")
     })?;
     let tokenizer = &recipe.tokenizer;
     ensure(tokenizer.path.is_none() || tokenizer.train.is_none(), "tokenizer", || {
@@ -150,4 +151,24 @@ fn optimizer(recipe: &Recipe) -> Result<(), Problem> {
     ensure(ratio == 0.0 || ratio > 1.0, "train.max_grad_norm_ratio", || {
         format!("{ratio}, expected 0 or more than 1")
     })
+}
+
+fn control(recipe: &Recipe) -> Result<(), Problem> {
+    let (control, train) = (&recipe.control, &recipe.train);
+    let validates = train.validate_every > 0 && train.validation_tokens > 0;
+    let needed = [
+        ("control.patience", control.patience > 0),
+        ("control.keep_best", control.keep_best > 0),
+        ("control.final_model", control.final_model == FinalModel::Best),
+    ];
+    for (key, asks) in needed {
+        ensure(!asks || validates, key, || {
+            "needs validations: set train.validate_every and train.validation_tokens".into()
+        })?;
+    }
+    ensure(control.final_model != FinalModel::Best || control.keep_best > 0, "control.keep_best", || {
+        "0, expected at least 1 for final_model `best`".into()
+    })?;
+    let min = control.min_improvement;
+    ensure(min >= 0.0 && min.is_finite(), "control.min_improvement", || format!("{min}, expected 0 or more"))
 }

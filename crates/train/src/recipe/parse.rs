@@ -12,7 +12,7 @@ use serde::de::IntoDeserializer;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Recipe, check};
+use super::{Recipe, check, dial};
 use crate::TrainError;
 
 /// Longest recipe that is read, in bytes.
@@ -43,19 +43,27 @@ impl Recipe {
     /// As [`Recipe::load`].
     pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<Self, TrainError> {
         let source = Source::new(text, name, overrides);
+        // Lives longer than the table that borrows from it.
+        let mut derived = String::new();
         let mut table = source.table(text)?;
         for document in &source.overrides {
             let changes = source.table(&document.padded)?.into_inner();
             drop_replaced(table.get_mut(), &changes);
             merge(table.get_mut(), changes);
         }
+        let problem = |table: &DeTable<'_>, (key, problem): check::Problem| TrainError::Recipe {
+            place: source.place(span_of(table, key)),
+            key: key.into(),
+            problem,
+        };
+        let added = dial::derive(table.get_ref()).map_err(|found| problem(table.get_ref(), found))?;
+        derived += &" ".repeat(source.end());
+        derived += &added;
+        merge(table.get_mut(), source.table(&derived)?.into_inner());
         let located = table.clone();
         let recipe = Recipe::deserialize(table.into_deserializer())
             .map_err(|error| source.error(error.span(), located.get_ref(), error.message()))?;
-        check::check(&recipe).map_err(|(key, problem)| {
-            let place = source.place(span_of(located.get_ref(), key));
-            TrainError::Recipe { place, key: key.into(), problem }
-        })?;
+        check::check(&recipe).map_err(|found| problem(located.get_ref(), found))?;
         Ok(recipe)
     }
 }
@@ -82,6 +90,11 @@ impl<'a> Source<'a> {
             Override { typed, padded }
         };
         Self { text, name, overrides: overrides.iter().map(&mut read).collect() }
+    }
+
+    /// A position after all of them.
+    fn end(&self) -> usize {
+        self.overrides.last().map_or(self.text.len(), |last| last.padded.len()) + 1
     }
 
     fn table<'b>(&self, text: &'b str) -> Result<Spanned<DeTable<'b>>, TrainError> {
@@ -116,7 +129,7 @@ fn as_toml(typed: &str) -> String {
 
 /// Keys of one section that exclude each other: an override of one takes the place of the others.
 const EXCLUSIVE: [(&str, &[&str]); 4] = [
-    ("model", &["preset", "config", "from"]),
+    ("model", &["preset", "config", "from", "size"]),
     ("tokenizer", &["path", "train"]),
     ("train", &["steps", "minutes"]),
     ("train", &["warmup_steps", "warmup_share"]),

@@ -208,6 +208,7 @@ fn every_key_stands_in_the_documentation() {
     let rare = [
         "model.config",
         "model.from",
+        "model.size",
         "model.overrides",
         "tokenizer.path",
         "train.minutes",

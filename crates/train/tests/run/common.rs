@@ -4,7 +4,7 @@ use std::path::Path;
 
 use shakti_kernels::{Cpu, KernelSet};
 use shakti_train::{
-    Event, LogLine, Observer, Outcome, Recipe, RunSettings, Stage, Start, TrainError, pretrain, sft,
+    Event, LogLine, Observer, Outcome, Pace, Recipe, RunSettings, Stage, Start, TrainError, pretrain, sft,
 };
 use tempfile::TempDir;
 
@@ -86,6 +86,10 @@ pub struct Heard {
     pub saved: Vec<u64>,
     pub timed: Option<(f64, u64)>,
     pub lines: Vec<LogLine>,
+    /// Step and best validation where improvement ended.
+    pub exhausted: Option<(u64, (u64, f64))>,
+    /// Steps and loss of a final model that is not the last.
+    pub chosen: Option<(Vec<u64>, Option<f64>)>,
     /// Panics after this step, as a kill at that moment would end the process.
     pub kill_after: Option<u64>,
 }
@@ -96,6 +100,8 @@ impl Observer for Heard {
             Event::Warning(text) => self.warnings.push(text.to_string()),
             Event::Resumed { step, .. } => self.resumed = Some(*step),
             Event::Saved { step, .. } => self.saved.push(*step),
+            Event::Exhausted { step, best } => self.exhausted = Some((*step, *best)),
+            Event::Final { steps, validation_loss } => self.chosen = Some((steps.to_vec(), *validation_loss)),
             Event::Timed { seconds_per_step, steps } => self.timed = Some((*seconds_per_step, *steps)),
             Event::Step { line, .. } => {
                 self.lines.push(**line);
@@ -114,7 +120,7 @@ pub const RESUME: Start = Start::Resume { allow_other_kernels: false };
 
 pub fn run_on(cpu: &Cpu, recipe: Recipe, start: Start, heard: &mut Heard) -> Result<Outcome, TrainError> {
     let stage = recipe.train.stage;
-    let settings = RunSettings { recipe, cpu, start, stop: &|| false, ranks: None };
+    let settings = RunSettings { recipe, cpu, start, stop: &|| false, pace: Pace::default(), ranks: None };
     match stage {
         Stage::Pretrain => pretrain(settings, heard),
         Stage::Sft => sft(settings, heard),

@@ -3,6 +3,7 @@
 mod adapters;
 mod common;
 mod contamination;
+mod control;
 mod ranks;
 mod refusals;
 mod resume;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use shakti_train::ranks::{Pending, Ranks};
-use shakti_train::{Log, Outcome, Recipe, RunSettings, Start, TrainError, pretrain};
+use shakti_train::{Log, Outcome, Pace, Recipe, RunSettings, Start, TrainError, pretrain};
 
 use crate::common::{Heard, RESUME, bytes_of, corpus, cpu, curve, recipe, run};
 
@@ -112,6 +112,7 @@ fn run_together(size: usize, recipe: &Recipe, start: Start) -> Vec<Result<Outcom
                     recipe: recipe.clone(),
                     cpu: &cpu,
                     start,
+                    pace: Pace::default(),
                     stop: &|| false,
                     ranks: Some(&ranks),
                 };

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use shakti_kernels::{Cpu, KernelSet};
-use shakti_train::{MODEL_FOLDER, RunSettings, Start, TrainError, pretrain};
+use shakti_train::{MODEL_FOLDER, Pace, RunSettings, Start, TrainError, pretrain};
 
 use crate::common::{Heard, RESUME, bytes_of, corpus, cpu, curve, recipe, run, run_on};
 
@@ -63,6 +63,7 @@ fn a_stop_request_saves_and_resuming_goes_on_with_the_same_bits() {
         start: Start::New,
         stop: &stop,
         ranks: None,
+        pace: Pace::default(),
     };
     let outcome = pretrain(settings, &mut ()).expect("a clean end");
     assert_eq!((outcome.step, outcome.model), (3, None));

@@ -11,7 +11,7 @@ use shakti_kernels::Cpu;
 use shakti_model::{Cost, Layout, ModelConfig, Parameters, TensorSource};
 use shakti_quant::FileType;
 use shakti_tokenizer::Tokenizer;
-use shakti_train::{Outcome, Recipe, RunSettings, Start};
+use shakti_train::{Outcome, Pace, Recipe, RunSettings, Start};
 
 use super::data::HeldOut;
 use super::files::Files;
@@ -161,7 +161,9 @@ impl Flow<'_> {
         let run = recipe.output.dir.clone();
         let stage = recipe.train.stage;
         let stop = || interrupt.requested();
-        let settings = RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop, ranks: None };
+        let pace = Pace::default();
+        let settings =
+            RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop, pace, ranks: None };
         let mut progress = Progress::new(self.settings.output);
         let outcome: Outcome = match stage {
             shakti_train::Stage::Pretrain => shakti_train::pretrain(settings, &mut progress)?,

@@ -120,6 +120,24 @@ impl Observer for Progress {
                 Some(bar) => bar.suspend(|| self.output.warn(text)),
                 None => self.output.warn(text),
             },
+            Event::Exhausted { step, best: (best, loss) } => self.note(&format!(
+                "step {step}: no better validation since step {best} ({loss:.4}), so the run ends"
+            )),
+            Event::Final { steps, validation_loss } => self.note(&format!(
+                "final model: weights of {}{}",
+                if steps.len() == 1 {
+                    format!("step {}", steps[0])
+                } else {
+                    format!("steps {steps:?}, averaged")
+                },
+                validation_loss.map_or_else(String::new, |loss| format!(", validation loss {loss:.4}"))
+            )),
+            Event::Paused { step } => {
+                self.note(&format!("step {step}: on battery, so the run is saved and pauses"));
+            }
+            Event::Continued { seconds } => {
+                self.note(&format!("the run goes on after a pause of {seconds:.0} s"));
+            }
             Event::Step { line, steps, seconds_left } => self.step(line, *steps, *seconds_left),
             _ => {}
         }
