@@ -4,9 +4,11 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// The model file or folder cannot be used.
-    #[error("{}: cannot open the model", path.display())]
+    /// A file or folder cannot be used.
+    #[error("{}: cannot open the {what}", path.display())]
     Open {
+        /// What it was to be: `model` or `adapter`.
+        what: &'static str,
         /// The file or folder.
         path: std::path::PathBuf,
         /// The reason.

@@ -63,11 +63,12 @@ impl Model {
         cpu: Arc<Cpu>,
         options: LoadOptions,
     ) -> Result<Self, EngineError> {
-        let failed = |path: &Path, source| EngineError::Open { path: path.to_path_buf(), source };
-        let open = |source: Box<dyn std::error::Error + Send + Sync>| failed(path, source);
+        let failed = |what, path: &Path, source| EngineError::Open { what, path: path.to_path_buf(), source };
+        let open = |source: Box<dyn std::error::Error + Send + Sync>| failed("model", path, source);
         let file = Arc::new(ModelFile::open(path).map_err(|error| open(error.into()))?);
-        let read =
-            |path| read_adapter(path, file.config()).map_err(|error| failed(path, Box::new(error) as _));
+        let read = |path| {
+            read_adapter(path, file.config()).map_err(|error| failed("adapter", path, Box::new(error) as _))
+        };
         let adapter = adapter.map(read).transpose()?;
         // A vocabulary of 64,000 takes one thread about as long as the weights keep a second one waiting.
         let (vocabulary, network) = std::thread::scope(|scope| {

@@ -87,3 +87,38 @@ impl Learner {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use shakti_kernels::KernelSet;
+    use shakti_model::{Layout, LoraConfig, preset};
+
+    use super::*;
+
+    #[test]
+    fn a_change_brings_the_norms_of_dora_up_to_date() {
+        let config = preset("shakti-nano").expect("a preset");
+        let base = Parameters::init(&config, Arc::new(Layout::new(&config)), 1);
+        let targets = vec!["q_proj".into()];
+        let lora = LoraConfig { rank: 2, alpha: 4.0, dropout: 0.0, targets, rslora: false, dora: true };
+        let cpu = Cpu::new(KernelSet::best().expect("a kernel set"), 1);
+        let adapter = Adapter::init(&config, lora, 1, (&cpu, &Weights::dense(&base))).expect("an adapter");
+        let mut learner = Learner::Adapter { base: Frozen::Dense(base), adapter: Box::new(adapter) };
+        let moved = learner.change(&cpu, |params| {
+            params.data.iter_mut().for_each(|value| *value += 0.3);
+            Ok(())
+        });
+        moved.expect("a change");
+        let Learner::Adapter { base, adapter } = &learner else { unreachable!("made above") };
+        let mut fresh = adapter.clone();
+        fresh.refresh(&cpu, &base.weights());
+        let decoder = Decoder::new(config).expect("a decoder");
+        let compute = Compute { cpu: &cpu, precision: shakti_kernels::Precision::F32 };
+        let batch = Batch { tokens: &[1, 2, 3], rows: &[0..3] };
+        let targets = Targets { targets: &[2, 3, 4], weights: &[1.0; 3] };
+        let loss = |weights: Weights<'_>| decoder.loss(compute, &weights, batch, targets).expect("a loss");
+        assert_eq!(loss(learner.weights()), loss(base.weights().adapted(&fresh)), "as if made anew");
+    }
+}

@@ -38,7 +38,7 @@ impl Cut {
         // Four tasks a thread leave room for a thread that is late; as many for each thread if all are on time.
         let most = 4 * threads;
         let (panel_tasks, tiles_per_task) = if tiles <= 1 {
-            let worth = (panels * w.panel_bytes()).div_ceil(DECODE_BYTES);
+            let worth = w.num_bytes().div_ceil(DECODE_BYTES);
             (worth.next_multiple_of(threads).min(most), 1)
         } else {
             let tile_bytes = 4 * TILE_WORDS * x.tiles().range(0).len() * w.cols() / 32;

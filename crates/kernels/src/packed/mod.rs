@@ -159,16 +159,6 @@ impl PackedMatrix {
         self.rows.div_ceil(LANES)
     }
 
-    /// Bytes of a panel, a multiple of 64.
-    pub(crate) fn panel_bytes(&self) -> usize {
-        self.panel_bytes
-    }
-
-    /// The bytes of a panel, aligned to 64.
-    pub(crate) fn panel(&self, index: usize) -> &[u8] {
-        &self.region.bytes()[index * self.panel_bytes..][..self.panel_bytes]
-    }
-
     /// All panels.
     pub(crate) fn all(&self) -> Panels<'_> {
         let (dtype, rows, cols, panel_bytes) = (self.dtype, self.rows, self.cols, self.panel_bytes);
@@ -182,7 +172,7 @@ impl PackedMatrix {
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "length of the row");
-        pack::unpack_lane(self.dtype, self.panel(row / LANES), row % LANES, out);
+        pack::unpack_lane(self.dtype, self.all().panel(row / LANES), row % LANES, out);
     }
 }
 
