@@ -162,14 +162,15 @@ fn four_ranks_train_as_one_does_and_repeat_their_bits() {
 fn a_checkpoint_of_four_ranks_goes_on_with_two_or_one() {
     let data = corpus();
     let out = |name: &str| data.path().join(name);
-    let recipe = |name: &str| four_micro_batches(data.path(), &out(name), &[]);
+    let recipe = |name: &str| four_micro_batches(data.path(), &out(name), &["train.keep_checkpoints=9"]);
     run_together(4, &recipe("whole"), Start::New).into_iter().for_each(|outcome| _ = outcome.unwrap());
     for size in [2, 1] {
         let name = format!("resumed-{size}");
         run_together(4, &recipe(&name), Start::New).into_iter().for_each(|outcome| _ = outcome.unwrap());
-        // As if the run had ended after the checkpoint of step 6.
-        std::fs::remove_dir_all(out(&name).join("checkpoint-8")).unwrap();
-        std::fs::remove_dir_all(out(&name).join("model")).unwrap();
+        // As if the run had ended after the checkpoint of step 4.
+        for later in ["checkpoint-6", "checkpoint-8", "checkpoint-9", "model"] {
+            std::fs::remove_dir_all(out(&name).join(later)).unwrap();
+        }
         let outcomes = run_together(size, &recipe(&name), RESUME);
         assert!(outcomes.into_iter().all(|outcome| outcome.unwrap().step == 9));
         let gap = largest_gap(&losses(&out(&name)), &losses(&out("whole")));
