@@ -18,7 +18,7 @@ use self::data::HeldOut;
 use self::files::Files;
 use self::flow::{Base, Clock, Flow, Trained};
 use self::measure::{Baselines, Measurement};
-use self::recipes::Chain;
+use self::recipes::{Chain, Tuning};
 use crate::failure::{Failure, FailureExt};
 use crate::settings::Settings;
 
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  shakti quickstart --out out/quickstart\n  shakti quickstart --data letters/ --out out/letters\n  shakti quickstart \
-     --data letters/ --base model-q4_0.gguf --out out/letters"
+     --data letters/ --base model-q4_0.gguf --out out/letters\n  shakti quickstart --data letters/ --base checkpoint/ --full --out out/letters"
 )]
 pub struct QuickstartArgs {
     /// Train on the texts and conversations in this folder (.txt, .jsonl, .ndjson, .json, also .gz and .zst) instead of
@@ -37,6 +37,9 @@ pub struct QuickstartArgs {
     /// the Llama layout
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
+    /// Train all weights of the base, which must be a folder, instead of an adapter
+    #[arg(long, requires = "base")]
+    full: bool,
     /// Folder for data, runs, models and report
     #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
     out: PathBuf,
@@ -94,7 +97,8 @@ pub fn run(args: &QuickstartArgs, settings: &Settings) -> Result<(), Failure> {
     }
     let output = settings.output;
     let own = args.data.as_deref().map(|folder| Files::find(folder, output)).transpose()?;
-    let base = args.base.as_deref().map(|path| Base::open(path, settings)).transpose()?;
+    let tuning = if args.full { Tuning::Full } else { Tuning::Adapter };
+    let base = args.base.as_deref().map(|path| Base::open(path, tuning, settings)).transpose()?;
     let mut inputs = own.as_ref().map(Files::all).unwrap_or_default();
     inputs.extend(args.base.as_deref());
     let out = Folder::prepare(&args.out, args.force, &inputs)?;
@@ -129,9 +133,10 @@ struct Folder {
 const DATA_FOLDER: &str = "quickstart-data";
 
 /// What a quickstart writes, and all that `--force` deletes.
-const OWN_ENTRIES: [&str; 13] = [
+const OWN_ENTRIES: [&str; 14] = [
     DATA_FOLDER,
-    recipes::ADAPTER_RUN,
+    Tuning::Adapter.run(),
+    Tuning::Full.run(),
     "pretrain",
     "sft",
     "model-q8_0.gguf",

@@ -147,6 +147,42 @@ fn a_base_is_tuned_and_compared_with_itself() {
 }
 
 #[test]
+fn all_weights_of_a_base_are_tuned_and_compared_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (own_data(folder.path(), 120, 30), folder.path().join("out"));
+    let base = model();
+    let args = ["quickstart", "--data", arg(&data), "--base", arg(&base), "--full", "--out", arg(&out)];
+    let args = [&args[..], &["--minutes", "0.05"]].concat();
+    let run = offline(&args).map_or_else(|| shakti(&args), Run::new);
+    assert!(run.stderr.contains("fine-tuning all weights on the answers"), "{}", run.stderr);
+    run.ok();
+    let stages = &summary(&out)["stages"];
+    assert_eq!(
+        (stages[0]["name"].as_str(), stages[1]["name"].as_str()),
+        (Some("base"), Some("fine-tuned (f32)"))
+    );
+    let gained = |stage: usize| stages[stage]["against_base"]["answers"]["value"].as_f64().unwrap();
+    assert!(gained(1) < 0.0 && gained(2) < 0.0, "the weights and their int8 learnt: {stages}");
+    assert!(out.join("full/model/tokenizer.json").exists() && !out.join("full/adapter").exists());
+    assert!(shakti(&args).refused().contains("full: exists already"));
+    shakti(&[&args[..], &["--force"]].concat()).ok();
+}
+
+#[test]
+fn all_weights_of_a_gguf_file_are_refused_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (own_data(folder.path(), 120, 30), folder.path().join("out"));
+    let base = folder.path().join("base.gguf");
+    shakti(&["quantize", arg(&model()), arg(&base), "--type", "q8_0"]).ok();
+    let args = ["quickstart", "--data", arg(&data), "--full", "--out", arg(&out)];
+    let refused = shakti(&[&args[..], &["--base", arg(&base)]].concat()).refused();
+    assert!(refused.contains("base.gguf") && refused.contains("tokenizer.json"), "{refused}");
+    assert!(refused.contains("without --full"), "{refused}");
+    assert!(!out.exists());
+    assert!(shakti(&args).refused().contains("--base"));
+}
+
+#[test]
 fn a_base_that_cannot_be_used_is_refused_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (own_data(folder.path(), 120, 5), folder.path().join("out"));

@@ -16,7 +16,7 @@ use shakti_train::{Outcome, Pace, Recipe, RunSettings, Start};
 use super::data::HeldOut;
 use super::files::Files;
 use super::measure::Measured;
-use super::recipes::{self, Chain};
+use super::recipes::{self, Chain, Tuning};
 use super::{FORMATS, Folder, Stage, Summary};
 use crate::commands::quantize::{Request, write_tensors};
 use crate::commands::train::Progress;
@@ -37,22 +37,38 @@ pub struct Base<'a> {
     path: &'a Path,
     file: ModelFile,
     model: Arc<Model>,
+    tuning: Tuning,
 }
 
 impl<'a> Base<'a> {
     /// Opens it.
     ///
     /// # Errors
-    /// What is wrong with it; no chat template: its answers could not be measured.
-    pub fn open(path: &'a Path, settings: &Settings) -> Result<Self, Failure> {
+    /// What is wrong with it; no chat template: its answers could not be measured; a GGUF file of which all weights are
+    /// to be trained.
+    pub fn open(path: &'a Path, tuning: Tuning, settings: &Settings) -> Result<Self, Failure> {
         let model = settings.open_model((path, None), LoadOptions::default())?;
         if !model.has_chat_template() {
             let problem = format!("{}: no chat template, expected a model that answers", path.display());
             return Err(Failure::bad_input(problem));
         }
-        Ok(Self { path, file: ModelFile::open(path)?, model })
+        let file = ModelFile::open(path)?;
+        if let (Tuning::Full, ModelFile::Gguf(_)) = (tuning, &file) {
+            let problem = format!(
+                "{}: --full needs a checkpoint folder: a GGUF file has no tokenizer.json for the folder that is written",
+                path.display()
+            );
+            return Err(Failure::bad_input(problem).hint("without --full an adapter is trained beside it"));
+        }
+        Ok(Self { path, file, model, tuning })
     }
 }
+
+/// A file of one type.
+type Format = (FileType, PathBuf);
+
+/// A model and what the report calls it.
+type Named = (&'static str, Arc<Model>);
 
 /// A finished training run.
 pub struct Trained {
@@ -119,7 +135,7 @@ impl Flow<'_> {
         Ok((trained, summary))
     }
 
-    /// Trains an adapter beside a model and merges it; then formats and measurements.
+    /// Tunes a model that exists and merges what was learnt beside it; then formats and measurements.
     pub fn tune(
         &mut self,
         base: &Base<'_>,
@@ -131,25 +147,46 @@ impl Flow<'_> {
         if !chain.files.chats.is_empty() && !chain.files.texts.is_empty() {
             output.note("  texts are measured on, not learnt: there are conversations");
         }
-        output.note(format!("2/6 fine-tuning an adapter on {learnt}"));
-        let recipe = chain.adapt(base.path, base.file.config().max_position_embeddings);
+        let trained = match base.tuning {
+            Tuning::Adapter => "an adapter",
+            Tuning::Full => "all weights",
+        };
+        output.note(format!("2/6 fine-tuning {trained} on {learnt}"));
+        let recipe = chain.tune(base.path, base.tuning, base.file.config().max_position_embeddings);
         let trained = self.train("fine-tuned", recipe)?;
         self.clock.lap("fine-tuning");
-        output.note("3/6 merging it into the weights");
-        let adapter = read_adapter(&trained.folder, base.file.config())?;
-        let cpu = self.cpu.clone();
-        let merged = Merged::new(base.file.config(), &base.file, &adapter, &cpu);
-        let quantized = self.quantize((&base.file, &merged))?;
+        let (quantized, (name, tuned)) = match base.tuning {
+            Tuning::Adapter => self.merge(base, &trained)?,
+            Tuning::Full => self.reopen(&trained)?,
+        };
 
         self.measuring();
         let mut measured = Measured::new(held_out, &base.model, output)?;
         let mut stages = vec![measured.base("base", &base.model)?];
-        let tuned = (base.path, Some(trained.folder.as_path()));
-        let tuned = self.settings.open_model(tuned, LoadOptions::default())?;
-        stages.push(measured.stage("base with adapter", &tuned, true)?);
+        stages.push(measured.stage(name, &tuned, true)?);
         let mut summary = self.summary((stages, &measured), "fine-tuned", &quantized)?;
         summary.base = Some(base.path.to_path_buf());
         Ok((vec![trained], summary))
+    }
+
+    /// The formats of a base with its adapter merged, and the base with the adapter beside it.
+    fn merge(&mut self, base: &Base<'_>, trained: &Trained) -> Result<(Vec<Format>, Named), Failure> {
+        self.settings.output.note("3/6 merging it into the weights");
+        let adapter = read_adapter(&trained.folder, base.file.config())?;
+        let cpu = self.cpu.clone();
+        let merged = Merged::new(base.file.config(), &base.file, &adapter, &cpu);
+        let quantized = self.quantize((&base.file, &merged))?;
+        let both = (base.path, Some(trained.folder.as_path()));
+        Ok((quantized, ("base with adapter", self.settings.open_model(both, LoadOptions::default())?)))
+    }
+
+    /// The formats of a base all of whose weights were trained, and those weights.
+    fn reopen(&mut self, trained: &Trained) -> Result<(Vec<Format>, Named), Failure> {
+        self.settings.output.note("3/6 nothing to merge: the weights themselves were trained");
+        let source = ModelFile::open(&trained.folder)?;
+        let quantized = self.quantize((&source, &source))?;
+        let tuned = self.settings.open_model((&trained.folder, None), LoadOptions::default())?;
+        Ok((quantized, ("fine-tuned (f32)", tuned)))
     }
 
     fn measuring(&self) {
@@ -179,7 +216,7 @@ impl Flow<'_> {
     fn quantize(
         &mut self,
         (source, tensors): (&ModelFile, &dyn TensorSource),
-    ) -> Result<Vec<(FileType, PathBuf)>, Failure> {
+    ) -> Result<Vec<Format>, Failure> {
         self.settings.output.note("4/6 quantization to int8, int5 and int4");
         let made = FORMATS.map(|name| -> Result<_, Failure> {
             let kind: FileType = name.parse()?;
@@ -197,7 +234,7 @@ impl Flow<'_> {
         &mut self,
         (mut stages, measured): (Vec<Stage>, &Measured<'_>),
         name: &str,
-        quantized: &[(FileType, PathBuf)],
+        quantized: &[Format],
     ) -> Result<Summary, Failure> {
         let mut last = None;
         for (kind, path) in quantized {

@@ -16,8 +16,24 @@ pub const TEST_SHARE: f64 = 0.07;
 /// Pretraining gets most of the time where fine-tuning follows: everything the model knows comes from there.
 const PRETRAIN_SHARE: f64 = 0.72;
 
-/// Run folder of the adapter.
-pub const ADAPTER_RUN: &str = "lora";
+/// What is trained of a model that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tuning {
+    /// An adapter beside its weights.
+    Adapter,
+    /// All its weights.
+    Full,
+}
+
+impl Tuning {
+    /// Name of the run folder.
+    pub const fn run(self) -> &'static str {
+        match self {
+            Self::Adapter => "lora",
+            Self::Full => "full",
+        }
+    }
+}
 
 /// What the stages of one quickstart share.
 #[derive(Clone, Copy, Debug)]
@@ -51,20 +67,24 @@ impl Chain<'_> {
         ))
     }
 
-    /// Trains an adapter beside a model that exists: on answers where there are conversations, else on texts.
-    pub fn adapt(&self, base: &Path, max_position_embeddings: usize) -> Recipe {
+    /// Tunes a model that exists: on answers where there are conversations, else on texts.
+    pub fn tune(&self, base: &Path, tuning: Tuning, max_position_embeddings: usize) -> Recipe {
         let (stage, sources, others) = match self.files.chats.is_empty() {
             true => ("pretrain", &self.files.texts, &self.files.chats),
             false => ("sft", &self.files.chats, &self.files.texts),
         };
+        let (adapter, learning_rate) = match tuning {
+            Tuning::Adapter => ("[lora]\nrank = 16\nalpha = 32.0\n\n", "1e-3"),
+            Tuning::Full => ("", "7e-4"),
+        };
         let mut recipe = recipe(&format!(
-            "{}\n[model]\nfrom = {}\n\n[lora]\nrank = 16\nalpha = 32.0\n\n{}",
+            "{}\n[model]\nfrom = {}\n\n{adapter}{}",
             data(&paths(sources), &paths(others)),
             quoted(base),
-            self.train(stage, self.minutes, "1e-3"),
+            self.train(stage, self.minutes, learning_rate),
         ));
         recipe.train.sequence_length = max_position_embeddings.min(512);
-        recipe.output.dir = self.out.join(ADAPTER_RUN);
+        recipe.output.dir = self.out.join(tuning.run());
         recipe
     }
 
@@ -117,12 +137,14 @@ mod tests {
         assert_eq!(sft.data.split_with, [out.join("t.jsonl")]);
         let minutes = pretrain.train.minutes.unwrap() + sft.train.minutes.unwrap();
         assert!((minutes - 2.0).abs() < 1e-9);
-        let adapt = chain.adapt(&out.join("base.gguf"), 384);
-        assert_eq!((adapt.train.sequence_length, adapt.output.dir), (384, out.join("lora")));
-        assert!(adapt.lora.is_some() && adapt.train.stage == shakti_train::Stage::Sft);
+        for (tuning, run) in [(Tuning::Adapter, "lora"), (Tuning::Full, "full")] {
+            let tune = chain.tune(&out.join("base"), tuning, 384);
+            assert_eq!((tune.train.sequence_length, tune.output.dir), (384, out.join(run)));
+            assert_eq!((tune.lora.is_some(), tune.train.stage), (run == "lora", shakti_train::Stage::Sft));
+        }
         let texts_only = Files { texts: files.texts.clone(), chats: Vec::new() };
         let chain = Chain { files: &texts_only, ..chain };
         assert_eq!(chain.pretrain().train.minutes, Some(2.0));
-        assert_eq!(chain.adapt(out, 2048).train.stage, shakti_train::Stage::Pretrain);
+        assert_eq!(chain.tune(out, Tuning::Full, 2048).train.stage, shakti_train::Stage::Pretrain);
     }
 }
