@@ -31,6 +31,22 @@ pub enum EngineError {
         /// Tokens that fit.
         max_seq_len: usize,
     },
+    /// One of several prompts cannot be continued.
+    #[error("prompt {index}")]
+    Prompt {
+        /// Which, counted from 0.
+        index: usize,
+        /// The reason.
+        source: Box<EngineError>,
+    },
+    /// The caller asked to stop.
+    #[error("stopped after {finished} of {total} samples")]
+    Stopped {
+        /// Samples that were complete.
+        finished: usize,
+        /// Samples asked for.
+        total: usize,
+    },
     /// There is nothing to continue.
     #[error("the prompt is empty and the model has no token that begins a text")]
     EmptyPrompt,

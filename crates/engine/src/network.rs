@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shakti_kernels::blocks::DType;
 use shakti_kernels::{Buffer, Cpu, KvType, Precision};
 use shakti_model::{
     Adapter, Batch, CacheMode, Compute, Decoder, KvCache, LossSum, ModelConfig, PackedWeights, Targets,
@@ -11,6 +12,7 @@ use shakti_model::{
 use crate::EngineError;
 
 pub(crate) mod divergence;
+mod recast;
 
 /// Rows of one forward pass when many sequences are measured together.
 const LOSS_ROWS: usize = 2048;
@@ -53,6 +55,23 @@ impl Network {
         cpu: Arc<Cpu>,
     ) -> Result<Self, EngineError> {
         let weights = PackedWeights::load_as_stored(&config, source, &cpu)?;
+        Self::of(config, weights, cpu)
+    }
+
+    /// [`Network::load`] with every matrix in another type, e.g. f32 parameters as bf16, which are half the bytes to read. Each
+    /// product is in f32 with float types, in integers with blocks; a row that is no whole number of blocks takes the
+    /// next larger type. Vectors stay as they are.
+    ///
+    /// # Errors
+    /// As [`Network::load`]; values that blocks cannot hold.
+    pub fn load_as(
+        config: ModelConfig,
+        source: &dyn TensorSource,
+        dtype: DType,
+        cpu: Arc<Cpu>,
+    ) -> Result<Self, EngineError> {
+        let source = recast::Recast { source, dtype, cpu: &cpu };
+        let weights = PackedWeights::load(&config, &source, &cpu)?;
         Self::of(config, weights, cpu)
     }
 
