@@ -30,17 +30,25 @@ impl Encode for TextEncoder<'_> {
         ids: &mut Vec<u32>,
         mask: &mut Vec<bool>,
     ) -> Result<(), EncodeError> {
-        let messages: Vec<shakti_tokenizer::Message> = messages
-            .iter()
-            .map(|message| shakti_tokenizer::Message::new(message.role.name(), message.content.as_str()))
-            .collect();
-        let rendered = self.template.render(self.tokenizer, &messages, false)?;
+        let rendered = self.template.render(self.tokenizer, &rendered_messages(messages), false)?;
         ids.extend(rendered.ids);
         mask.extend(rendered.mask);
+        Ok(())
+    }
+
+    fn encode_prompt(&self, messages: &[Message], ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        ids.extend(self.template.render(self.tokenizer, &rendered_messages(messages), true)?.ids);
         Ok(())
     }
 
     fn decode(&self, ids: &[u32]) -> String {
         self.tokenizer.decode(ids)
     }
+}
+
+/// The messages as templates take them.
+fn rendered_messages(messages: &[Message]) -> Vec<shakti_tokenizer::Message> {
+    let each = messages.iter();
+    each.map(|message| shakti_tokenizer::Message::new(message.role.name(), message.content.as_str()))
+        .collect()
 }

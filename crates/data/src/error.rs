@@ -98,7 +98,7 @@ pub enum ErrorKind {
     },
     /// No known layout fits the record's fields.
     #[error(
-        "no known layout: expected `text`, `messages`, `prompt` and `completion`, `question` and `answer`, `instruction` and `output`, or `conversations`, found {found}"
+        "no known layout: expected `text`, `messages`, `prompt` and `completion`, `question` and `answer`, `instruction` and `output`, `conversations`, or `chosen` and `rejected`, found {found}"
     )]
     UnknownLayout {
         /// The names of the fields.
@@ -127,6 +127,20 @@ pub enum ErrorKind {
         expected: &'static str,
         /// What the record is.
         found: &'static str,
+    },
+    /// Too much of a file is no pair or answer to learn from.
+    #[error(
+        "{faulty} of {read} records cannot be learned from, more than 5%: {reasons}; the first on {lines}"
+    )]
+    LeftOut {
+        /// Records at fault.
+        faulty: usize,
+        /// Records read.
+        read: usize,
+        /// How many of them for which reason.
+        reasons: String,
+        /// The first lines at fault.
+        lines: String,
     },
     /// Whoever watched the work ended it.
     #[error("stopped on request")]

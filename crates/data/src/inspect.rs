@@ -2,7 +2,8 @@
 
 use crate::error::{DataError, ErrorKind};
 use crate::input::{FileFormat, ReaderSettings, RecordReader};
-use crate::record::{Record, RecordKind, Role};
+use crate::preference::{self, LeftOut, RatedSequence};
+use crate::record::{Message, Record, RecordKind, Role};
 use crate::tokens::Encode;
 use std::collections::HashSet;
 use std::path::Path;
@@ -66,7 +67,11 @@ pub struct Inspection {
     pub texts: usize,
     /// Records that are a conversation.
     pub chats: usize,
-    /// Messages of the conversations by role: system, user, assistant.
+    /// Records that are a preference pair.
+    pub pairs: usize,
+    /// Records that are a rated conversation: good, bad.
+    pub rated: [usize; 2],
+    /// Messages of them all by role: system, user, assistant.
     pub messages: [usize; 3],
     /// Records that name no source document.
     pub without_document: usize,
@@ -78,10 +83,12 @@ pub struct Inspection {
     pub blank: usize,
     /// Characters a record, roles not counted.
     pub characters: Lengths,
-    /// Tokens a record, as rendered for training; with a tokenizer only.
+    /// Tokens a record, as rendered for training, of a pair those of both sides; with a tokenizer only.
     pub tokens: Option<Lengths>,
     /// Answer tokens among them; with a tokenizer only.
     pub answer_tokens: Option<u64>,
+    /// Pairs and rated conversations that no stage can learn from; with a tokenizer only.
+    pub left_out: Option<LeftOut>,
     /// The record asked for.
     pub sample: Vec<SamplePart>,
     /// The line on which it begins.
@@ -92,6 +99,8 @@ pub struct Inspection {
 struct Counts {
     texts: usize,
     chats: usize,
+    pairs: usize,
+    rated: [usize; 2],
     messages: [usize; 3],
     without_document: usize,
     documents: HashSet<u128>,
@@ -101,6 +110,7 @@ struct Counts {
     characters: Vec<u32>,
     tokens: Vec<u32>,
     answer_tokens: u64,
+    left_out: LeftOut,
 }
 
 /// Reads a whole file and renders record `sample` (0-based; the last record if there are fewer).
@@ -129,6 +139,8 @@ pub fn inspect(
         format,
         texts: counts.texts,
         chats: counts.chats,
+        pairs: counts.pairs,
+        rated: counts.rated,
         messages: counts.messages,
         without_document: counts.without_document,
         documents: counts.documents.len(),
@@ -137,6 +149,7 @@ pub fn inspect(
         characters: Lengths::of(counts.characters),
         tokens: encoder.map(|_| Lengths::of(counts.tokens)),
         answer_tokens: encoder.map(|_| counts.answer_tokens),
+        left_out: encoder.map(|_| counts.left_out),
         sample: render(&chosen, encoder)?,
         sample_line: chosen.line,
     })
@@ -146,11 +159,11 @@ impl Counts {
     fn add(&mut self, record: &Record, encoder: Option<&dyn Encode>) -> Result<(), DataError> {
         match &record.kind {
             RecordKind::Text(_) => self.texts += 1,
-            RecordKind::Chat(messages) => {
-                self.chats += 1;
-                messages.iter().for_each(|message| self.messages[message.role as usize] += 1);
-            }
+            RecordKind::Chat(_) => self.chats += 1,
+            RecordKind::Preference { .. } => self.pairs += 1,
+            RecordKind::Rated { good, .. } => self.rated[usize::from(!good)] += 1,
         }
+        record.messages().for_each(|message| self.messages[message.role as usize] += 1);
         self.without_document += usize::from(record.source_documents.is_empty());
         for id in &record.source_documents {
             self.documents.insert(crate::hash::bytes_hash(id.as_bytes()));
@@ -162,53 +175,108 @@ impl Counts {
         }
         self.characters.push(record.num_characters().min(u32::MAX as usize) as u32);
         if let Some(encoder) = encoder {
-            let (ids, mask) = encode(record, encoder)?;
-            self.tokens.push(ids.len().min(u32::MAX as usize) as u32);
-            if matches!(record.kind, RecordKind::Chat(_)) {
-                self.answer_tokens += mask.iter().filter(|&&target| target).count() as u64;
-            }
+            let (tokens, answer_tokens) = self.count_tokens(record, encoder)?;
+            self.tokens.push(tokens.min(u32::MAX as usize) as u32);
+            self.answer_tokens += answer_tokens as u64;
         }
         Ok(())
     }
+
+    /// Tokens of a record and those of answers among them.
+    fn count_tokens(&mut self, record: &Record, encoder: &dyn Encode) -> Result<(usize, usize), DataError> {
+        match &record.kind {
+            RecordKind::Text(_) => Ok((encode(record, encoder)?.0.len(), 0)),
+            RecordKind::Chat(_) => {
+                let (ids, mask) = encode(record, encoder)?;
+                Ok((ids.len(), mask.iter().filter(|&&target| target).count()))
+            }
+            RecordKind::Preference { .. } | RecordKind::Rated { .. } => {
+                let (answers, left_out) = judged_answers(record, encoder)?;
+                self.left_out.add(left_out);
+                let answers = answers.iter().map(|answer| &answer.sequence);
+                Ok(answers.fold((0, 0), |(tokens, learned), answer| {
+                    (tokens + answer.ids.len(), learned + answer.completion().len())
+                }))
+            }
+        }
+    }
 }
 
-/// Ids and mask of a record; in a text every token but the first is a target.
+/// The answers of a pair or of a rated conversation, whole.
+fn judged_answers(record: &Record, encoder: &dyn Encode) -> Result<(Vec<RatedSequence>, LeftOut), DataError> {
+    preference::rated(std::iter::once(Ok(record.clone())), encoder, usize::MAX, 1)
+}
+
+/// Ids and mask of a text or a conversation; in a text every token but the first is a target.
 fn encode(record: &Record, encoder: &dyn Encode) -> Result<(Vec<u32>, Vec<bool>), DataError> {
     let (mut ids, mut mask) = (Vec::new(), Vec::new());
-    match &record.kind {
+    let encoded = match &record.kind {
         RecordKind::Text(text) => encoder.encode_document(text, &mut ids).map(|()| {
             mask.resize(ids.len(), true);
             mask.iter_mut().take(1).for_each(|first| *first = false);
         }),
         RecordKind::Chat(messages) => encoder.encode_chat(messages, &mut ids, &mut mask),
-    }
-    .map_err(|error| DataError::at_line(ErrorKind::Encode(error), &record.file, record.line))?;
+        RecordKind::Preference { .. } | RecordKind::Rated { .. } => Ok(()),
+    };
+    encoded.map_err(|error| DataError::at_line(ErrorKind::Encode(error), &record.file, record.line))?;
     Ok((ids, mask))
 }
 
-/// The record in stretches of equal mask; without a tokenizer, its texts.
+/// The record in stretches that are learned or not; without a tokenizer, its texts.
 fn render(record: &Record, encoder: Option<&dyn Encode>) -> Result<Vec<SamplePart>, DataError> {
-    if let Some(encoder) = encoder {
-        let (ids, mask) = encode(record, encoder)?;
-        let mut start = 0;
-        let parts = mask.chunk_by(|a, b| a == b).map(|stretch| {
-            let text = encoder.decode(&ids[start..start + stretch.len()]);
-            start += stretch.len();
-            SamplePart { text, is_target: stretch[0] }
-        });
-        return Ok(parts.collect());
+    let Some(encoder) = encoder else { return Ok(texts(record)) };
+    if let RecordKind::Preference { .. } | RecordKind::Rated { .. } = record.kind {
+        let (answers, _) = judged_answers(record, encoder)?;
+        // A row that is left out has nothing to render.
+        return Ok(if answers.is_empty() { texts(record) } else { judged(&answers, encoder) });
     }
-    Ok(match &record.kind {
-        RecordKind::Text(text) => vec![SamplePart { text: text.clone(), is_target: true }],
-        RecordKind::Chat(messages) => messages
-            .iter()
-            .flat_map(|message| {
-                let role = SamplePart { text: format!("{}: ", message.role.name()), is_target: false };
-                let is_target = message.role == Role::Assistant;
-                [role, SamplePart { text: format!("{}\n", message.content), is_target }]
-            })
-            .collect(),
-    })
+    let (ids, mask) = encode(record, encoder)?;
+    let mut start = 0;
+    let parts = mask.chunk_by(|a, b| a == b).map(|stretch| {
+        let text = encoder.decode(&ids[start..start + stretch.len()]);
+        start += stretch.len();
+        SamplePart { text, is_target: stretch[0] }
+    });
+    Ok(parts.collect())
+}
+
+/// The prompt once, and each answer with its judgement before it.
+fn judged(answers: &[RatedSequence], encoder: &dyn Encode) -> Vec<SamplePart> {
+    let part = |text, is_target| SamplePart { text, is_target };
+    let prompt = answers.first().map(|answer| &answer.sequence);
+    let prompt = prompt.map(|first| part(encoder.decode(&first.ids[..first.prompt_len]), false));
+    let answers = answers.iter().flat_map(|answer| {
+        let name = if answer.good { "\ngood: " } else { "\nbad: " };
+        [part(name.to_owned(), false), part(encoder.decode(answer.sequence.completion()), true)]
+    });
+    prompt.into_iter().chain(answers).collect()
+}
+
+/// The texts of a record, each message behind its role.
+fn texts(record: &Record) -> Vec<SamplePart> {
+    let part = |text, is_target| SamplePart { text, is_target };
+    let turns = |messages: &[Message], learned: bool| -> Vec<SamplePart> {
+        let each = messages.iter().flat_map(|message| {
+            let is_target = learned && message.role == Role::Assistant;
+            let role = part(format!("{}: ", message.role.name()), false);
+            [role, part(format!("{}\n", message.content), is_target)]
+        });
+        each.collect()
+    };
+    let line = |text: &str| vec![part(format!("{text}\n"), false)];
+    match &record.kind {
+        RecordKind::Text(text) => vec![part(text.clone(), true)],
+        RecordKind::Chat(messages) => turns(messages, true),
+        RecordKind::Rated { messages, good } => {
+            let last = messages.iter().rposition(|message| message.role == Role::Assistant);
+            let (prompt, answer) = messages.split_at(last.unwrap_or(messages.len()));
+            [turns(prompt, false), line(if *good { "good:" } else { "bad:" }), turns(answer, true)].concat()
+        }
+        RecordKind::Preference { prompt, chosen, rejected } => {
+            let sides = [line("good:"), turns(chosen, true), line("bad:"), turns(rejected, true)];
+            [turns(prompt, false), sides.concat()].concat()
+        }
+    }
 }
 
 #[cfg(test)]

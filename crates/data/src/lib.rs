@@ -9,6 +9,8 @@
 //! 3. [`tokenize`] makes a [`TokenSource`] of them, token ids and loss mask, with a [`TextEncoder`].
 //! 4. [`BatchLoader`] mixes sources and packs [`Batch`]es in an order that a [`Position`] resumes exactly.
 //!
+//! Stages that learn from comparisons take [`preference`] instead of 3 and 4.
+//!
 //! [`inspect`] describes one file for a person; [`cleaning`] holds what is done to files before a run.
 #![forbid(unsafe_code)]
 
@@ -22,6 +24,7 @@ mod hash;
 pub mod input;
 mod inspect;
 mod output;
+pub mod preference;
 mod record;
 mod tokens;
 
@@ -35,5 +38,6 @@ pub use input::{
 };
 pub use inspect::{Inspection, Lengths, SamplePart, inspect};
 pub use output::{RecordWriter, check_name};
+pub use preference::{LeftOut, PreferencePair, Prompt, RatedSequence, Sequence, Shuffled};
 pub use record::{Message, Record, RecordKind, Role};
 pub use tokens::{Encode, EncodeError, Targets, TokenSource, TokenizeReport, tokenize};

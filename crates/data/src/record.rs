@@ -1,4 +1,4 @@
-//! One record of a file: a text or a conversation, with where it came from.
+//! One record of a file: a text, a conversation, a pair of answers or a rated one, with where it came from.
 
 use crate::hash::TextHasher;
 use std::path::Path;
@@ -42,6 +42,43 @@ pub enum RecordKind {
     Text(String),
     /// A conversation.
     Chat(Vec<Message>),
+    /// Two continuations of one conversation, one of them preferred.
+    Preference {
+        /// What both answer to.
+        prompt: Vec<Message>,
+        /// The preferred continuation.
+        chosen: Vec<Message>,
+        /// The other one.
+        rejected: Vec<Message>,
+    },
+    /// A conversation whose last answer was judged.
+    Rated {
+        /// The whole conversation.
+        messages: Vec<Message>,
+        /// The judgement.
+        good: bool,
+    },
+}
+
+impl RecordKind {
+    /// What it is, in words.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a plain text",
+            Self::Chat(_) => "a conversation",
+            Self::Preference { .. } => "a preference pair",
+            Self::Rated { .. } => "a rated conversation",
+        }
+    }
+
+    /// The messages of a conversation, or of a pair: its prompt, the chosen side, the rejected side.
+    fn messages(&self) -> [&[Message]; 3] {
+        match self {
+            Self::Text(_) => [&[]; 3],
+            Self::Chat(messages) | Self::Rated { messages, .. } => [messages, &[], &[]],
+            Self::Preference { prompt, chosen, rejected } => [prompt, chosen, rejected],
+        }
+    }
 }
 
 /// One record of a file.
@@ -58,13 +95,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// The messages of a conversation, or of a pair: its prompt, the chosen side, the rejected side. None of a text.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.kind.messages().into_iter().flatten()
+    }
+
     /// The texts of the record: the document, or the content of each message.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
-        let (text, messages) = match &self.kind {
-            RecordKind::Text(text) => (Some(text.as_str()), &[][..]),
-            RecordKind::Chat(messages) => (None, messages.as_slice()),
-        };
-        text.into_iter().chain(messages.iter().map(|message| message.content.as_str()))
+        let text = if let RecordKind::Text(text) = &self.kind { Some(text.as_str()) } else { None };
+        text.into_iter().chain(self.messages().map(|message| message.content.as_str()))
     }
 
     /// Whether there is nothing but white space in it.
@@ -83,12 +122,38 @@ impl Record {
         match &self.kind {
             RecordKind::Text(text) => hasher.part(text),
             RecordKind::Chat(messages) => {
-                for message in messages {
-                    hasher.part(message.role.name());
-                    hasher.part(&message.content);
+                messages.iter().for_each(|message| hash_message(message, &mut hasher))
+            }
+            RecordKind::Rated { messages, good } => {
+                hasher.part(if *good { "good" } else { "bad" });
+                messages.iter().for_each(|message| hash_message(message, &mut hasher));
+            }
+            RecordKind::Preference { .. } => {
+                for (name, messages) in ["prompt", "chosen", "rejected"].into_iter().zip(self.kind.messages())
+                {
+                    hasher.part(name);
+                    messages.iter().for_each(|message| hash_message(message, &mut hasher));
                 }
             }
         }
         hasher.finish()
     }
+
+    /// The document that a pair or a rated conversation comes from by itself: what the user said first. Rows of one
+    /// prompt have it in common, and so do rows about later turns of one conversation.
+    pub(crate) fn opening_hash(&self) -> Option<u128> {
+        if !matches!(self.kind, RecordKind::Preference { .. } | RecordKind::Rated { .. }) {
+            return None;
+        }
+        let opening = self.kind.messages()[0].iter().find(|message| message.role == Role::User)?;
+        let mut hasher = TextHasher::new();
+        hasher.part("opening");
+        hash_message(opening, &mut hasher);
+        Some(hasher.finish())
+    }
+}
+
+fn hash_message(message: &Message, hasher: &mut TextHasher) {
+    hasher.part(message.role.name());
+    hasher.part(&message.content);
 }

@@ -29,6 +29,12 @@ pub trait Encode: Sync {
         mask: &mut Vec<bool>,
     ) -> Result<(), EncodeError>;
 
+    /// Appends the ids of a rendered conversation that ends where the next answer begins.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation.
+    fn encode_prompt(&self, messages: &[Message], ids: &mut Vec<u32>) -> Result<(), EncodeError>;
+
     /// The text of some ids, special tokens written out.
     fn decode(&self, ids: &[u32]) -> String;
 }
@@ -156,13 +162,13 @@ pub struct TokenizeReport {
 }
 
 /// Records encoded together before the next ones are read.
-const CHUNK_RECORDS: usize = 512;
+pub(crate) const CHUNK_RECORDS: usize = 512;
 
 /// Tokenizes records in order, on `threads` threads (at least one); the result does not depend on their number.
 ///
 /// # Errors
 /// The first error of `records`; a record that the tokenizer refuses, named by file and line; with
-/// [`Targets::Answers`], a plain text.
+/// [`Targets::Answers`], a plain text; a preference pair or a rated conversation ([`crate::preference`] reads those).
 pub fn tokenize(
     records: impl Iterator<Item = Result<Record, DataError>>,
     encoder: &dyn Encode,
@@ -176,7 +182,7 @@ pub fn tokenize(
         if chunk.is_empty() {
             return Ok((source, report));
         }
-        for part in encode_parallel(&chunk, encoder, targets, threads.max(1)) {
+        for part in in_parallel(&chunk, threads, |part| encode(part, encoder, targets)) {
             append(&mut source, &part?);
         }
         for record in &chunk {
@@ -202,19 +208,20 @@ fn append(source: &mut TokenSource, part: &TokenSource) {
     }
 }
 
-/// One source a thread, in the order of the records.
-fn encode_parallel(
+/// What `work` makes of the parts of `records`, one a thread, in their order.
+pub(crate) fn in_parallel<T: Send>(
     records: &[Record],
-    encoder: &dyn Encode,
-    targets: Targets,
     threads: usize,
-) -> Vec<Result<TokenSource, DataError>> {
+    work: impl Fn(&[Record]) -> T + Sync,
+) -> Vec<T> {
+    let threads = threads.max(1);
     let parts = records.chunks(records.len().div_ceil(threads));
     if threads == 1 {
-        return parts.map(|part| encode(part, encoder, targets)).collect();
+        return parts.map(work).collect();
     }
+    let work = &work;
     std::thread::scope(|scope| {
-        let workers: Vec<_> = parts.map(|part| scope.spawn(move || encode(part, encoder, targets))).collect();
+        let workers: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
         // A panic of the tokenizer is its bug and goes on as a panic.
         let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -236,16 +243,19 @@ fn encode(records: &[Record], encoder: &dyn Encode, targets: Targets) -> Result<
                 encoder.encode_document(text, &mut ids).map_err(refused)?;
                 source.push_text(&ids);
             }
-            (RecordKind::Text(_), Targets::Answers) => {
-                let expected = "a conversation to learn answers from";
-                return Err(at(ErrorKind::RecordKind { expected, found: "a plain text" }));
-            }
             (RecordKind::Chat(messages), targets) => {
                 encoder.encode_chat(messages, &mut ids, &mut mask).map_err(refused)?;
                 match targets {
                     Targets::All => source.push_text(&ids),
                     Targets::Answers => source.push_masked(&ids, &mask),
                 }
+            }
+            (kind, targets) => {
+                let expected = match targets {
+                    Targets::All => "a text or a conversation",
+                    Targets::Answers => "a conversation to learn answers from",
+                };
+                return Err(at(ErrorKind::RecordKind { expected, found: kind.name() }));
             }
         }
     }

@@ -90,8 +90,18 @@ fn medquad_answers_and_their_pages_stay_together() {
 fn public_files_of_every_layout_read_to_their_end() {
     for (path, records, format) in [
         ("instruct/llama_factory/alpaca_en_demo.json", 999, "JSON of instruction and output (Alpaca)"),
-        ("instruct/llama_factory/dpo_en_demo.json", 300, "JSON of conversations (ShareGPT)"),
-        ("instruct/llama_factory/kto_en_demo.json", 300, "JSON of messages"),
+        (
+            "instruct/llama_factory/dpo_en_demo.json",
+            300,
+            "JSON of conversations, chosen and rejected (LLaMA-Factory)",
+        ),
+        ("instruct/llama_factory/kto_en_demo.json", 300, "JSON of messages and label (KTO)"),
+        ("instruct/ultrafeedback/train_clean.jsonl", 1000, "JSON lines of prompt, chosen and rejected"),
+        (
+            "instruct/hh_rlhf/helpful-base.test.jsonl.gz",
+            2354,
+            "JSON lines of chosen and rejected turns (HH-RLHF), gzip",
+        ),
         ("instruct/medical/chatdoctor5k.json", 5452, "JSON of instruction and output (Alpaca)"),
         ("instruct/medical/medquad_qa.jsonl.zst", 16407, "JSON lines of question and answer, zstd"),
         (
@@ -108,15 +118,10 @@ fn public_files_of_every_layout_read_to_their_end() {
         let count = (&mut reader).map(Result::unwrap).count();
         assert_eq!((count, reader.format().to_string().as_str()), (records, format), "{}", path.display());
     }
-    for (path, field) in [
-        ("instruct/hh_rlhf/helpful-base.test.jsonl.gz", "`chosen`, `rejected`"),
-        ("instruct/llama_factory/glaive_toolcall_en_demo.json", "conversations["),
-    ] {
-        let Some(path) = shared(path) else { continue };
-        let error = RecordReader::open(&path, &ReaderSettings::default())
-            .and_then(|reader| reader.collect::<Result<Vec<_>, _>>())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(field), "{error}");
-    }
+    let Some(path) = shared("instruct/llama_factory/glaive_toolcall_en_demo.json") else { return };
+    let error = RecordReader::open(&path, &ReaderSettings::default())
+        .and_then(|reader| reader.collect::<Result<Vec<_>, _>>())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("conversations["), "{error}");
 }

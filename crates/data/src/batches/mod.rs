@@ -16,6 +16,7 @@ mod pieces;
 mod tests;
 
 pub use loader::{BatchLoader, MixturePart, PartPosition, Position};
+pub(crate) use order::permuted;
 pub use pieces::PackingReport;
 
 use crate::error::{DataError, ErrorKind};

@@ -9,7 +9,7 @@ use crate::hash::mix;
 const ROUNDS: u64 = 6;
 
 /// Element `index` of the order that `key` names.
-pub(super) fn permuted(index: u64, n: u64, key: u64) -> u64 {
+pub(crate) fn permuted(index: u64, n: u64, key: u64) -> u64 {
     debug_assert!(index < n);
     let half_bits = (64 - n.saturating_sub(1).leading_zeros()).div_ceil(2).max(1);
     let half_mask = (1u64 << half_bits) - 1;

@@ -6,8 +6,8 @@
 //! Reference canaries are drawn in the same way and planted nowhere: their exposure is what chance gives.
 //!
 //! A canary is put **into** records that are there, each copy into another one: a text gets it as a line of its own, at a
-//! place drawn at random; a conversation at the end of its last answer, which is what training learns. Records of their
-//! own would be equal, and duplicates are dropped before training.
+//! place drawn at random; a conversation at the end of its last answer, which is what training learns, a preference pair at
+//! the end of the chosen one; an answer rated as bad gets none. Records of their own would be equal, and duplicates are dropped before training.
 
 use super::Place;
 use super::pass::{Input, Item, Watch, pass};
@@ -250,15 +250,19 @@ impl Random {
     }
 }
 
-/// The text of a record that canaries are put into: the document, or the last answer.
+/// The text of a record that canaries are put into: the document, or the last answer that training makes likelier.
 fn target(record: &Record) -> Option<&str> {
-    match &record.kind {
-        RecordKind::Text(text) => Some(text),
-        RecordKind::Chat(messages) => {
-            let answer = messages.iter().rev().find(|message| message.role == Role::Assistant);
-            answer.map(|message| message.content.as_str())
-        }
-    }
+    let messages = match &record.kind {
+        RecordKind::Text(text) => return Some(text),
+        RecordKind::Rated { good: false, .. } => return None,
+        RecordKind::Chat(messages) | RecordKind::Rated { messages, .. } => messages,
+        RecordKind::Preference { chosen, .. } => match chosen.last() {
+            Some(last) if last.role == Role::Assistant => chosen,
+            _ => return None,
+        },
+    };
+    let answer = messages.iter().rev().find(|message| message.role == Role::Assistant);
+    answer.map(|message| message.content.as_str())
 }
 
 fn can_hold(record: &Record) -> bool {
@@ -269,7 +273,7 @@ fn can_hold(record: &Record) -> bool {
 fn insert(source: &SourceRecord, canary: &str, place: u64) -> Result<String, ErrorKind> {
     let record = &source.record;
     let text = target(record).unwrap_or_default();
-    let with_canary = match record.kind {
+    let with_canary = |content: &str| match record.kind {
         RecordKind::Text(_) => {
             let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
             match place as usize % (ends.len() + 2) {
@@ -278,19 +282,30 @@ fn insert(source: &SourceRecord, canary: &str, place: u64) -> Result<String, Err
                 line => format!("{}{canary}\n{}", &text[..ends[line - 1]], &text[ends[line - 1]..]),
             }
         }
-        RecordKind::Chat(_) => format!("{text}\n{canary}"),
+        // The field may be longer than the answer: all turns of HH-RLHF are one text, the answer at its end.
+        _ => format!("{content}\n{canary}"),
     };
-    let Some(json) = &source.json else { return Ok(with_canary) };
+    let Some(json) = &source.json else { return Ok(with_canary(text)) };
+    let is_pair = matches!(record.kind, RecordKind::Preference { .. });
+    let last_line = text.lines().last().unwrap_or_default();
+    let ends_with_answer = |content: &str| content.trim_end().ends_with(last_line.trim_end());
+    let holds = |path: &str, content: &str| match is_pair {
+        true => {
+            path.starts_with("chosen") && (content == text || (path == "chosen" && ends_with_answer(content)))
+        }
+        false => holds_answers(path) && content == text,
+    };
     // The last field of a known layout with this content is the answer.
     let mut field = None;
     rewrite_strings(json, |path, content| {
-        if content == text && holds_answers(path) {
+        if holds(path, content) {
             field = Some(path.to_owned());
         }
         None
     })?;
-    let changed =
-        rewrite_strings(json, |path, _| (Some(path) == field.as_deref()).then(|| with_canary.clone()))?;
+    let changed = rewrite_strings(json, |path, content| {
+        (Some(path) == field.as_deref()).then(|| with_canary(content))
+    })?;
     changed.ok_or_else(|| ErrorKind::Field {
         field: "(the record)".into(),
         expected: "the text of its layout".into(),
@@ -298,10 +313,11 @@ fn insert(source: &SourceRecord, canary: &str, place: u64) -> Result<String, Err
     })
 }
 
-/// The fields that layouts train on.
+/// The fields that layouts train on, those of pairs excepted.
 fn holds_answers(path: &str) -> bool {
     ["text", "completion", "answer", "output", "response"].contains(&path)
-        || (path.starts_with("messages[") && path.ends_with("].content"))
+        || (["messages[", "completion["].iter().any(|list| path.starts_with(list))
+            && path.ends_with("].content"))
         || (path.starts_with("conversations[") && path.ends_with("].value"))
 }
 

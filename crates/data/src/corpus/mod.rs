@@ -2,7 +2,8 @@
 //!
 //! Splits are made before any stage and across all files, so that the same page cannot train in one file
 //! and be held out in another. The rule:
-//! 1. A record belongs to the documents its document fields name; without any, to its own content.
+//! 1. A record belongs to the documents its document fields name; a preference pair or a rated conversation also to what
+//!    its user said first, so that the rows of one prompt stay together; a record without any, to its own content.
 //! 2. Documents that share a long text (a line or a message of at least `shared_text_characters`) are one
 //!    group, unless more than `boilerplate_documents` documents share it: then it is boilerplate.
 //! 3. A group's draw is a hash of its smallest document hash and the seed; the draw decides the split.

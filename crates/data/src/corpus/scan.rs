@@ -77,11 +77,12 @@ impl Scan {
         entry
     }
 
-    /// The document of a record; all the documents it names become one group.
+    /// The document of a record; all the documents it names become one group, a pair's opening with them.
     fn document_of(&mut self, record: &Record, content: u128) -> u32 {
         let mut document = None;
-        for id in &record.source_documents {
-            let index = self.document(bytes_hash(id.as_bytes()));
+        let named = record.source_documents.iter().map(|id| bytes_hash(id.as_bytes()));
+        for hash in named.chain(record.opening_hash()) {
+            let index = self.document(hash);
             if let Some(first) = document {
                 self.groups.union(first, index);
             }

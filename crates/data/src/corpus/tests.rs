@@ -337,3 +337,32 @@ fn case_punctuation_and_line_breaks_do_not_hide_an_overlap_in_any_alphabet() {
         assert!(expected > 10, "{pair:?}");
     }
 }
+
+#[test]
+fn rows_of_one_prompt_stay_together_whatever_documents_they_name() {
+    let mut lines = String::new();
+    for prompt in 0..60 {
+        for row in 0..3 {
+            let document = if row == 2 { format!(",\"document\":\"d{prompt}\"") } else { String::new() };
+            let _ = writeln!(
+                lines,
+                "{{\"prompt\":\"q {prompt}\",\"chosen\":\"a{row}\",\"rejected\":\"b\"{document}}}"
+            );
+        }
+    }
+    // The same rows again are duplicates; the same answers the other way round are not.
+    lines += &lines.clone();
+    lines += "{\"prompt\":\"q 0\",\"chosen\":\"b\",\"rejected\":\"a0\"}\n";
+    let labels = "{\"prompt\":\"q 1\",\"completion\":\"a0\",\"label\":true}\n{\"prompt\":\"q 1\",\"completion\":\"a0\",\"label\":false}\n";
+    let Files(_dir, paths) = files(&[lines, labels.to_owned()]);
+    let corpus = Corpus::scan(&paths, &halves(3)).unwrap();
+    assert_eq!((corpus.report().duplicates(), corpus.report().records()), (180, 363));
+    let mut split_of: HashMap<String, Split> = HashMap::new();
+    for (text, split) in kept(&corpus) {
+        let prompt = text.split(" | ").next().unwrap().to_owned();
+        let before = split_of.insert(prompt, split);
+        assert!(before.is_none_or(|before| before == split), "{text}");
+    }
+    assert_eq!(split_of.len(), 60);
+    assert!(corpus.report().splits.iter().all(|split| split.records > 10), "{:?}", corpus.report().splits);
+}

@@ -4,6 +4,8 @@ use crate::error::ErrorKind;
 use crate::record::{Message, RecordKind, Role};
 use serde_json::{Map, Value};
 
+mod pairs;
+
 type Object = Map<String, Value>;
 
 /// Layout of the records of a file.
@@ -21,6 +23,18 @@ pub enum Layout {
     Alpaca,
     /// ShareGPT: `conversations`, a list of `from` and `value`.
     ShareGpt,
+    /// `prompt`, `chosen` and `rejected`, each a text or a list of `role` and `content`.
+    PromptChosenRejected,
+    /// `chosen` and `rejected`: lists of `role` and `content` that begin with the same turns.
+    ChosenRejected,
+    /// HH-RLHF: `chosen` and `rejected`, texts whose turns begin with `Human:` and `Assistant:` after a blank line.
+    HumanAssistant,
+    /// LLaMA-Factory: `conversations` as in ShareGPT, `chosen` and `rejected` one `from` and `value` each.
+    ConversationsChosenRejected,
+    /// KTO: `prompt` and `completion`, each a text or a list of `role` and `content`, and `label`, true or false.
+    RatedCompletion,
+    /// KTO: `messages` and `label`, true or false.
+    RatedMessages,
 }
 
 impl std::fmt::Display for Layout {
@@ -32,6 +46,12 @@ impl std::fmt::Display for Layout {
             Self::QuestionAnswer => "question and answer",
             Self::Alpaca => "instruction and output (Alpaca)",
             Self::ShareGpt => "conversations (ShareGPT)",
+            Self::PromptChosenRejected => "prompt, chosen and rejected",
+            Self::ChosenRejected => "chosen and rejected messages",
+            Self::HumanAssistant => "chosen and rejected turns (HH-RLHF)",
+            Self::ConversationsChosenRejected => "conversations, chosen and rejected (LLaMA-Factory)",
+            Self::RatedCompletion => "prompt, completion and label (KTO)",
+            Self::RatedMessages => "messages and label (KTO)",
         })
     }
 }
@@ -40,7 +60,20 @@ impl Layout {
     /// The layout whose fields the object has.
     pub(super) fn of(object: &Object) -> Result<Self, ErrorKind> {
         let has = |field| object.contains_key(field);
-        if has("messages") {
+        if has("chosen") && has("rejected") {
+            return Ok(match object.get("chosen") {
+                _ if has("prompt") => Self::PromptChosenRejected,
+                _ if has("conversations") => Self::ConversationsChosenRejected,
+                Some(Value::String(_)) => Self::HumanAssistant,
+                _ => Self::ChosenRejected,
+            });
+        }
+        let rated = object.get("label").is_some_and(Value::is_boolean);
+        if rated && has("messages") {
+            Ok(Self::RatedMessages)
+        } else if rated && has("prompt") && has("completion") {
+            Ok(Self::RatedCompletion)
+        } else if has("messages") {
             Ok(Self::Messages)
         } else if has("conversations") {
             Ok(Self::ShareGpt)
@@ -61,14 +94,26 @@ impl Layout {
     pub(super) fn read(self, object: &Object) -> Result<RecordKind, ErrorKind> {
         match self {
             Self::Text => Ok(RecordKind::Text(string(object, "text")?.to_owned())),
-            Self::Messages => messages(object, "messages", "role", "content"),
-            Self::ShareGpt => messages(object, "conversations", "from", "value"),
+            Self::Messages => messages(object, "messages", ROLE_CONTENT).map(RecordKind::Chat),
+            Self::ShareGpt => messages(object, "conversations", FROM_VALUE).map(RecordKind::Chat),
             Self::PromptCompletion => pair(object, string(object, "prompt")?, string(object, "completion")?),
             Self::QuestionAnswer => pair(object, string(object, "question")?, string(object, "answer")?),
             Self::Alpaca => alpaca(object),
+            Self::PromptChosenRejected => pairs::prompt_chosen_rejected(object),
+            Self::ChosenRejected => pairs::chosen_rejected(object),
+            Self::HumanAssistant => pairs::human_assistant(object),
+            Self::ConversationsChosenRejected => pairs::conversations_chosen_rejected(object),
+            Self::RatedCompletion => pairs::rated_completion(object),
+            Self::RatedMessages => pairs::rated_messages(object),
         }
     }
 }
+
+/// Names of a message's fields: who speaks, and what.
+type FieldNames = [&'static str; 2];
+
+const ROLE_CONTENT: FieldNames = ["role", "content"];
+const FROM_VALUE: FieldNames = ["from", "value"];
 
 fn alpaca(object: &Object) -> Result<RecordKind, ErrorKind> {
     let instruction = string(object, "instruction")?;
@@ -99,12 +144,8 @@ fn system_message(object: &Object) -> Result<Vec<Message>, ErrorKind> {
     Ok(system.map(|text| Message { role: Role::System, content: text.to_owned() }).into_iter().collect())
 }
 
-fn messages(
-    object: &Object,
-    list: &str,
-    role_field: &str,
-    content_field: &str,
-) -> Result<RecordKind, ErrorKind> {
+/// The field `system` and the messages of a list that is not empty.
+fn messages(object: &Object, list: &str, names: FieldNames) -> Result<Vec<Message>, ErrorKind> {
     let Some(Value::Array(items)) = object.get(list) else {
         return Err(wrong(object, list, "a list of messages"));
     };
@@ -112,23 +153,31 @@ fn messages(
         return Err(field(list, "at least one message", "an empty list"));
     }
     let mut messages = system_message(object)?;
-    for (index, item) in items.iter().enumerate() {
-        let at = |name: &str| format!("{list}[{index}].{name}");
-        let Value::Object(item) = item else {
-            return Err(field(&format!("{list}[{index}]"), "an object", type_name(item)));
-        };
-        let text = |name: &str| match item.get(name) {
-            Some(Value::String(text)) => Ok(text.as_str()),
-            other => Err(field(&at(name), "a string", other.map_or("nothing", type_name))),
-        };
-        let name = text(role_field)?;
-        let role = role(name).ok_or_else(|| {
-            let expected = "a role among system, user (human), assistant (gpt)";
-            field(&at(role_field), expected, &format!("`{}`", name.chars().take(24).collect::<String>()))
-        })?;
-        messages.push(Message { role, content: text(content_field)?.to_owned() });
-    }
-    Ok(RecordKind::Chat(messages))
+    messages.extend(message_list(items, list, names)?);
+    Ok(messages)
+}
+
+fn message_list(items: &[Value], list: &str, names: FieldNames) -> Result<Vec<Message>, ErrorKind> {
+    let each = items.iter().enumerate();
+    each.map(|(index, item)| message(item, &format!("{list}[{index}]"), names)).collect()
+}
+
+/// One message; `path` is its place in the record.
+fn message(item: &Value, path: &str, [role_field, content_field]: FieldNames) -> Result<Message, ErrorKind> {
+    let at = |name: &str| format!("{path}.{name}");
+    let Value::Object(item) = item else {
+        return Err(field(path, "an object", type_name(item)));
+    };
+    let text = |name: &str| match item.get(name) {
+        Some(Value::String(text)) => Ok(text.as_str()),
+        other => Err(field(&at(name), "a string", other.map_or("nothing", type_name))),
+    };
+    let name = text(role_field)?;
+    let role = role(name).ok_or_else(|| {
+        let expected = "a role among system, user (human), assistant (gpt)";
+        field(&at(role_field), expected, &format!("`{}`", name.chars().take(24).collect::<String>()))
+    })?;
+    Ok(Message { role, content: text(content_field)?.to_owned() })
 }
 
 fn role(name: &str) -> Option<Role> {

@@ -129,7 +129,7 @@ impl SourceRecord {
         match (&self.json, &self.record.kind) {
             (Some(json), _) => json,
             (None, RecordKind::Text(text)) => text,
-            (None, RecordKind::Chat(_)) => "",
+            (None, _) => "",
         }
     }
 }

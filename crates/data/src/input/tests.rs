@@ -121,7 +121,7 @@ fn blank_lines_separate_text_documents_by_the_rule() {
             .into_iter()
             .map(|record| match record.kind {
                 RecordKind::Text(text) => (record.line, text),
-                RecordKind::Chat(_) => unreachable!(),
+                _ => unreachable!(),
             })
             .collect::<Vec<_>>()
     };
@@ -195,9 +195,9 @@ fn a_wrong_field_is_named_with_its_line() {
     ] {
         assert_eq!(refusal("x.jsonl", text.as_bytes()), expected);
     }
-    let unknown = refusal("x.jsonl", br#"{"chosen":"a","rejected":"b"}"#);
+    let unknown = refusal("x.jsonl", br#"{"chosen":"a","refused":"b"}"#);
     assert!(unknown.starts_with("x.jsonl:1: no known layout: expected `text`, "), "{unknown}");
-    assert!(unknown.ends_with("found only the fields `chosen`, `rejected`"), "{unknown}");
+    assert!(unknown.ends_with("found only the fields `chosen`, `refused`"), "{unknown}");
 }
 
 #[test]

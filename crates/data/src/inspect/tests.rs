@@ -49,3 +49,28 @@ fn a_bad_line_anywhere_is_an_error() {
     let error = inspect_text(&format!("{CHATS}nonsense\n"), None, 0).unwrap_err();
     assert_eq!(error.line(), Some(4));
 }
+
+#[test]
+fn pairs_and_judgements_are_described() {
+    let part = |text: &str, is_target| SamplePart { text: text.into(), is_target };
+    let pairs = "{\"prompt\":\"q\",\"chosen\":\"aa\",\"rejected\":\"b\"}\n{\"prompt\":\"q\",\"chosen\":\"a\",\"rejected\":\"\"}\n";
+    let found = inspect_text(pairs, Some(&Bytes), 0).unwrap();
+    assert_eq!((found.texts, found.chats, found.pairs, found.rated), (0, 0, 2, [0, 0]));
+    assert_eq!(found.messages, [0, 2, 4]);
+    // `<q><aa>` and `<q><b>`; the other row has nothing to learn from.
+    assert_eq!((found.tokens.unwrap().total, found.answer_tokens), (7 + 6, Some(3 + 2)));
+    assert_eq!(found.left_out.unwrap().count(crate::preference::Reason::Empty), 1);
+    let good_bad = [part("\ngood: ", false), part("aa>", true), part("\nbad: ", false), part("b>", true)];
+    assert_eq!(found.sample, [vec![part("<q><", false)], good_bad.to_vec()].concat());
+    let found = inspect_text(pairs, None, 0).unwrap();
+    let shown: String = found.sample.iter().map(|part| part.text.as_str()).collect();
+    assert_eq!(shown, "user: q\ngood:\nassistant: aa\nbad:\nassistant: b\n");
+    assert!(found.left_out.is_none());
+    let judged = "{\"prompt\":\"q\",\"completion\":\"a\",\"label\":false}\n";
+    let found = inspect_text(judged, Some(&Bytes), 0).unwrap();
+    assert_eq!((found.rated, found.pairs), ([0, 1], 0));
+    assert_eq!(found.sample, [part("<q><", false), part("\nbad: ", false), part("a>", true)]);
+    let found = inspect_text(judged, None, 0).unwrap();
+    let targets: Vec<_> = found.sample.iter().filter(|part| part.is_target).collect();
+    assert_eq!(targets, [&part("a\n", true)]);
+}

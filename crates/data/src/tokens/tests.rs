@@ -34,6 +34,12 @@ impl Encode for Bytes {
         Ok(())
     }
 
+    fn encode_prompt(&self, messages: &[Message], ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        messages.iter().try_for_each(|message| self.encode_document(&message.content, ids))?;
+        ids.push(256);
+        Ok(())
+    }
+
     fn decode(&self, ids: &[u32]) -> String {
         ids.iter()
             .map(|&id| match id {

@@ -55,9 +55,10 @@ fn describe(path: &std::path::Path, found: &Inspection) -> String {
         |name: &str, value: String| writeln!(text, "{name:<16} {value}").expect("writing to a string");
     row("file", path.display().to_string());
     row("format", found.format.to_string());
-    row("records", format!("{} texts, {} conversations", found.texts, found.chats));
+    row("records", records(found));
     let [system, user, assistant] = found.messages;
-    if found.chats > 0 {
+    let has_messages = found.messages.iter().sum::<usize>() > 0;
+    if has_messages {
         row("messages", format!("{system} system, {user} user, {assistant} assistant"));
     }
     row("documents", format!("{} named, {} records name none", found.documents, found.without_document));
@@ -65,9 +66,12 @@ fn describe(path: &std::path::Path, found: &Inspection) -> String {
     row("characters", lengths_text(&found.characters));
     if let (Some(tokens), Some(answers)) = (&found.tokens, found.answer_tokens) {
         row("tokens", lengths_text(tokens));
-        if found.chats > 0 {
+        if has_messages {
             row("answer tokens", answers.to_string());
         }
+    }
+    if let Some(left_out) = found.left_out.as_ref().filter(|left_out| left_out.read() > 0) {
+        row("preferences", left_out.to_string());
     }
     writeln!(text, "\nrecord on line {}; what is learned stands in [[ ]]:", found.sample_line)
         .expect("writing to a string");
@@ -75,6 +79,19 @@ fn describe(path: &std::path::Path, found: &Inspection) -> String {
         text.push_str(&if part.is_target { format!("[[{}]]", part.text) } else { part.text.clone() });
     }
     text.push('\n');
+    text
+}
+
+/// How many records of each kind there are; texts and conversations are always named.
+fn records(found: &Inspection) -> String {
+    let mut text = format!("{} texts, {} conversations", found.texts, found.chats);
+    let [good, bad] = found.rated;
+    if found.pairs > 0 {
+        write!(text, ", {} preference pairs", found.pairs).expect("writing to a string");
+    }
+    if good + bad > 0 {
+        write!(text, ", {good} conversations rated good, {bad} rated bad").expect("writing to a string");
+    }
     text
 }
 
@@ -146,8 +163,13 @@ fn report(found: &Inspection, corpus: &Corpus, overlap: &OverlapReport) -> Value
             })
         })
         .collect();
+    let left_out = found.left_out.as_ref().map(|left_out| {
+        let rows = left_out.rows().iter();
+        rows.map(|row| json!({ "line": row.line, "reason": row.reason })).collect::<Vec<_>>()
+    });
     json!({
         "format": found.format.to_string(), "texts": found.texts, "chats": found.chats,
+        "pairs": found.pairs, "rated": { "good": found.rated[0], "bad": found.rated[1] }, "left_out": left_out,
         "messages": { "system": system, "user": user, "assistant": assistant },
         "documents": found.documents, "without_document": found.without_document,
         "duplicates": found.duplicates, "blank": found.blank, "characters": lengths(&found.characters),

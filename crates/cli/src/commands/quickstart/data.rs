@@ -68,6 +68,8 @@ impl HeldOut {
                 match kind {
                     RecordKind::Text(text) => texts[index].push(text),
                     RecordKind::Chat(messages) => questions[index].extend(question(messages)),
+                    // `Files::find` takes no file of these.
+                    RecordKind::Preference { .. } | RecordKind::Rated { .. } => {}
                 }
             }
         }

@@ -67,8 +67,18 @@ impl Files {
         found.sort_unstable();
         let mut files = Self { texts: Vec::new(), chats: Vec::new() };
         for path in found {
-            let list = if holds_chats(&path)? { &mut files.chats } else { &mut files.texts };
-            list.push(path);
+            match first_record(&path)? {
+                Some(RecordKind::Chat(_)) => files.chats.push(path),
+                Some(RecordKind::Preference { .. } | RecordKind::Rated { .. }) => {
+                    let problem = format!(
+                        "{}: holds preferences, which a quickstart does not learn from",
+                        path.display()
+                    );
+                    return Err(Failure::bad_input(problem)
+                        .hint("it takes texts and conversations: move the file elsewhere"));
+                }
+                Some(RecordKind::Text(_)) | None => files.texts.push(path),
+            }
         }
         Ok(files)
     }
@@ -114,11 +124,10 @@ fn collect(path: &Path, found: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> 
     Ok(())
 }
 
-/// Whether a file's first record, and with it every other, is a conversation.
-fn holds_chats(path: &Path) -> Result<bool, DataError> {
+/// A file's first record; every other is of its kind.
+fn first_record(path: &Path) -> Result<Option<RecordKind>, DataError> {
     let mut reader = RecordReader::open(path, &ReaderSettings::default())?;
-    let first = reader.next().transpose()?;
-    Ok(first.is_some_and(|record| matches!(record.kind, RecordKind::Chat(_))))
+    Ok(reader.next().transpose()?.map(|record| record.kind))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn records(folder: &Path, name: &str, contents: &str) -> Vec<Record> {
 }
 
 /// Lines of each layout that training reads; the answer also stands in a field that it does not read.
-fn layouts() -> [(&'static str, String); 6] {
+fn layouts() -> [(&'static str, String); 11] {
     let lines = |line: fn(usize) -> serde_json::Value| (0..30).map(|n| line(n).to_string() + "\n").collect();
     use serde_json::json;
     [
@@ -73,6 +73,35 @@ fn layouts() -> [(&'static str, String); 6] {
         ] })
             }),
         ),
+        (
+            "pair",
+            lines(
+                |n| json!({ "prompt": "q", "chosen": format!("a {n}"), "rejected": format!("a {n}"), "text": format!("a {n}") }),
+            ),
+        ),
+        (
+            "turns",
+            lines(|n| {
+                let turns = |end| format!("\n\nHuman: q\n\nAssistant: a {n}\n\nAssistant: more{end}");
+                json!({ "chosen": turns(" "), "rejected": turns("!") })
+            }),
+        ),
+        (
+            "lists",
+            lines(|n| {
+                let turn = |role: &str, text| json!({ "role": role, "content": text });
+                let list = |answer| json!([turn("user", "q".to_owned()), turn("assistant", answer)]);
+                json!({ "chosen": list(format!("a {n}")), "rejected": list("b".into()), "messages": list(format!("a {n}")) })
+            }),
+        ),
+        (
+            "objects",
+            lines(|n| {
+                json!({ "conversations": [{ "from": "human", "value": format!("a {n}") }],
+                    "chosen": { "from": "gpt", "value": format!("a {n}") }, "rejected": { "from": "gpt", "value": "b" } })
+            }),
+        ),
+        ("rated", lines(|n| json!({ "prompt": "q", "completion": format!("a {n}"), "label": n < 20 }))),
     ]
 }
 
