@@ -39,8 +39,9 @@ impl Network {
     /// Repacks the weights of a source: a model file, a checkpoint folder, or parameters in memory.
     ///
     /// # Errors
-    /// A configuration or a tensor that cannot be used.
+    /// A configuration or a tensor that cannot be used; a reward model.
     pub fn load(config: ModelConfig, source: &dyn TensorSource, cpu: Arc<Cpu>) -> Result<Self, EngineError> {
+        let config = config.language()?;
         let weights = PackedWeights::load(&config, source, &cpu)?;
         Self::of(config, weights, cpu)
     }
@@ -54,6 +55,7 @@ impl Network {
         source: &Arc<dyn TensorSource + Send + Sync>,
         cpu: Arc<Cpu>,
     ) -> Result<Self, EngineError> {
+        let config = config.language()?;
         let weights = PackedWeights::load_as_stored(&config, source, &cpu)?;
         Self::of(config, weights, cpu)
     }
@@ -70,6 +72,7 @@ impl Network {
         dtype: DType,
         cpu: Arc<Cpu>,
     ) -> Result<Self, EngineError> {
+        let config = config.language()?;
         let source = recast::Recast { source, dtype, cpu: &cpu };
         let weights = PackedWeights::load(&config, &source, &cpu)?;
         Self::of(config, weights, cpu)

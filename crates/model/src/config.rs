@@ -103,6 +103,8 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// Whether the output head is the embedding table.
     pub tie_word_embeddings: bool,
+    /// What is on top of the last norm.
+    pub heads: Heads,
     /// Attention pattern of each layer.
     pub layer_types: Vec<LayerType>,
     /// Keys visible in sliding layers, the current one included; in tokens. `max_position_embeddings` where no
@@ -124,6 +126,19 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// Padding token.
     pub pad_token_id: Option<u32>,
+}
+
+/// What a decoder has on top of its last norm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Heads {
+    /// Scores of every token of the vocabulary: a language model.
+    #[default]
+    Vocabulary,
+    /// One score for each position (`score.weight`, Transformers' `LlamaForSequenceClassification` with one label): a reward
+    /// model, which writes no text.
+    Score,
+    /// Both: a policy that also estimates values, while it is trained.
+    Both,
 }
 
 /// Name and shape of one parameter, in the order of the state dict.
@@ -155,6 +170,17 @@ impl ModelConfig {
     /// Transformers' `LlamaForCausalLM`.
     pub fn to_json(&self) -> String {
         json::write(self)
+    }
+
+    /// The same without a score head: a model that writes.
+    ///
+    /// # Errors
+    /// [`ModelError::RewardModel`] if it has no other.
+    pub fn language(self) -> Result<Self, ModelError> {
+        match self.heads {
+            Heads::Score => Err(ModelError::RewardModel),
+            Heads::Vocabulary | Heads::Both => Ok(Self { heads: Heads::Vocabulary, ..self }),
+        }
     }
 
     /// Whether Transformers and llama.cpp compute the same function from `LlamaForCausalLM` alone.
@@ -219,8 +245,11 @@ impl ModelConfig {
         if has_bias {
             push("model.norm.bias".into(), &[d]);
         }
-        if !self.tie_word_embeddings {
+        if !self.tie_word_embeddings && self.heads != Heads::Score {
             push("lm_head.weight".into(), &[self.vocab_size, d]);
+        }
+        if self.heads != Heads::Vocabulary {
+            push("score.weight".into(), &[1, d]);
         }
         specs
     }

@@ -28,6 +28,9 @@ pub enum ModelError {
         /// The value that was found.
         found: String,
     },
+    /// A reward model where one that writes is needed.
+    #[error("this is a reward model: it scores texts and writes none; expected a language model")]
+    RewardModel,
     /// The text is not a JSON object.
     #[error("config: {0}")]
     Json(String),

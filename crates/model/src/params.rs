@@ -45,8 +45,14 @@ pub(crate) struct Places {
     pub embed: Place,
     pub layers: Vec<LayerPlaces>,
     pub norm: Place,
+    /// Of a model without one, the embedding; nothing multiplies by it then.
     pub lm_head: Place,
+    /// The head that gives one score, if there is one.
+    pub score: Option<usize>,
 }
+
+/// State-dict name of the head that gives one score.
+pub(crate) const SCORE: &str = "score.weight";
 
 impl Layout {
     /// The layout of a configuration, in state-dict order.
@@ -118,7 +124,8 @@ impl Places {
             embed,
             layers: layers.collect(),
             norm: place("model.norm".into()),
-            lm_head: if config.tie_word_embeddings { embed } else { place("lm_head".into()) },
+            lm_head: if by_name.contains_key("lm_head.weight") { place("lm_head".into()) } else { embed },
+            score: by_name.get(SCORE).copied(),
         }
     }
 }
@@ -138,7 +145,7 @@ impl Parameters {
         Self { layout, data }
     }
 
-    /// Random initial weights: normal with `initializer_range`, norms at one, and the projections that write
+    /// Random initial weights: normal with `initializer_range`, norms at one, the score head at zero, and the projections that write
     /// into the residual stream (`o_proj`, `down_proj`) scaled by `1 / sqrt(2 L)`. The same seed gives the
     /// same bits on every machine.
     pub fn init(config: &ModelConfig, layout: Arc<Layout>, seed: u64) -> Self {
@@ -148,7 +155,7 @@ impl Parameters {
             let values = params.slice_mut(index);
             if spec.name.ends_with("norm.weight") {
                 values.fill(1.0);
-            } else if spec.shape.len() == 2 {
+            } else if spec.shape.len() == 2 && spec.name != SCORE {
                 let residual =
                     ["o_proj.weight", "down_proj.weight"].iter().any(|end| spec.name.ends_with(end));
                 let deviation = config.initializer_range * if residual { residual_scale } else { 1.0 };

@@ -13,6 +13,7 @@
 //! delete the oldest checkpoints (renamed first). So a folder called `checkpoint-<step>` was complete once; a reader
 //! checks the checksums all the same, skips what does not match, and says so.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,9 @@ pub struct TrainingState {
     pub tokens_seen: u64,
     /// Where the data stream stands.
     pub data_position: shakti_data::Position,
+    /// What else the objective needs to go on, as the bits of f64 numbers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub objective_bits: BTreeMap<String, u64>,
     /// SHA-256 of the resolved recipe, the place of the run folder left out.
     pub recipe_sha256: String,
     /// Seed of the run.
@@ -46,6 +50,18 @@ pub struct TrainingState {
     pub usual_norm_bits: u64,
     /// Per parameter, in state-dict order: steps in a row with a gradient of exactly 0.
     pub zero_gradient_steps: Vec<u64>,
+}
+
+impl TrainingState {
+    /// The numbers of [`TrainingState::objective_bits`].
+    pub(crate) fn objective(&self) -> BTreeMap<String, f64> {
+        self.objective_bits.iter().map(|(name, bits)| (name.clone(), f64::from_bits(*bits))).collect()
+    }
+
+    /// The inverse of [`TrainingState::objective`].
+    pub(crate) fn bits(numbers: &BTreeMap<String, f64>) -> BTreeMap<String, u64> {
+        numbers.iter().map(|(name, number)| (name.clone(), number.to_bits())).collect()
+    }
 }
 
 /// Version of [`TrainingState`].

@@ -2,7 +2,7 @@
 
 use shakti_kernels::Cpu;
 use shakti_model::{
-    Adapter, Batch, Compute, Decoder, LayerFinished, LossSum, PackedWeights, Parameters, Targets, TrainPass,
+    Adapter, Batch, Compute, Decoder, End, LayerFinished, LossSum, PackedWeights, Parameters, TrainPass,
     Weights,
 };
 
@@ -77,7 +77,7 @@ impl Learner {
     pub fn gradients(
         &self,
         (decoder, compute): (&Decoder, Compute<'_>),
-        pair: (Batch<'_>, Targets<'_>),
+        pair: (Batch<'_>, End<'_>),
         pass: TrainPass,
         grads: (&mut Parameters, LayerFinished<'_>),
     ) -> Result<LossSum, TrainError> {
@@ -93,7 +93,7 @@ mod tests {
     use std::sync::Arc;
 
     use shakti_kernels::KernelSet;
-    use shakti_model::{Layout, LoraConfig, preset};
+    use shakti_model::{Layout, LoraConfig, Targets, preset};
 
     use super::*;
 

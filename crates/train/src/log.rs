@@ -2,7 +2,8 @@
 //!
 //! Fields: `step`, `loss` (mean nats per target before the update), `learning_rate`, `grad_norm` (before clipping),
 //! `tokens` (input tokens seen so far), `tokens_per_s`, `time_s` (since this process began to train), and
-//! `validation_loss` where it was measured. No text of the data.
+//! `validation_loss` where it was measured, and `measures` of what other objectives than the next token look at. No text of
+//! the data.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -11,12 +12,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::objectives::Measures;
 
 /// Name of the log in a run folder.
 pub const LOG_FILE: &str = "log.jsonl";
 
 /// One line of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Number of the step, from 1.
     pub step: u64,
@@ -35,6 +37,9 @@ pub struct LogLine {
     /// Mean nats per counted held-out target, after the update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
+    /// What an objective measures besides, such as `rewards/margins`; of held-out data with `eval/` before it.
+    #[serde(default, skip_serializing_if = "Measures::is_empty")]
+    pub measures: Measures,
 }
 
 /// An open log.
@@ -124,6 +129,7 @@ mod tests {
             tokens_per_s: 10.0,
             time_s: 1.5,
             validation_loss: (step == 2).then_some(2.5),
+            measures: Measures::new(),
         }
     }
 

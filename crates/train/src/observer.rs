@@ -47,6 +47,10 @@ pub enum Event<'a> {
         /// `f32`, `bf16` or `int16`.
         precision: &'a str,
     },
+    /// The reference's log-probabilities are about to be computed.
+    Reference,
+    /// Rows of preference data that nothing can be learnt from were left out.
+    LeftOut(&'a shakti_data::LeftOut),
     /// A time budget was turned into a number of steps.
     Timed {
         /// Median of the discarded steps, in seconds.

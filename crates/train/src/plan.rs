@@ -93,14 +93,14 @@ pub fn plan(
     };
     let seconds = train.minutes.map_or(PLAN_SECONDS, timing::share_of_budget);
     let begin = Instant::now();
-    let timings = Measuring { seconds, joules, write: &write }.run(recipe, &mut prepared)?;
+    let timings = Measuring { seconds, joules, write: &write }.run(&mut prepared)?;
     let steps = match train.minutes {
         Some(minutes) => timings.steps_within(recipe, 60.0 * minutes - begin.elapsed().as_secs_f64()),
         None => train.steps.unwrap_or(1),
     };
     // All of it, because its batches differ in size and so in the memory they take.
     let begin = Instant::now();
-    prepared.trainer.validate(&prepared.validation)?;
+    let validated = prepared.objective.validate(&prepared.trainer)?;
     let validation_seconds = begin.elapsed().as_secs_f64();
     let layout = prepared.trainer.params().layout();
     let parameters = layout.num_elements() as u64;
@@ -113,7 +113,7 @@ pub fn plan(
         steps,
         batch_tokens: train.batch_tokens as u64,
         seconds_per_step: timings.step,
-        validations: if prepared.validation.is_empty() { 0 } else { times(train.validate_every) },
+        validations: if validated.is_none() { 0 } else { times(train.validate_every) },
         validation_seconds,
         checkpoints: times(train.save_every),
         checkpoint_seconds: timings.write * (1.0 + model_share),

@@ -1,20 +1,23 @@
 //! From a recipe to a trainer and its data: tokenizer, configuration, weights, token sources, packed batches.
 
+mod preferences;
+mod supervised;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shakti_checkpoint::{FolderContents, HfFolder, ModelFile, load_parameters};
-use shakti_data::{
-    Batch, BatchLoader, BatchSettings, Corpus, CorpusSettings, MixturePart, Split, Targets, TokenSource,
-    TokenizeReport, tokenize,
-};
+use shakti_data::{Corpus, CorpusSettings};
 use shakti_kernels::Cpu;
 use shakti_kernels::blocks::DType;
-use shakti_model::{Adapter, Layout, ModelConfig, PackedWeights, Parameters, TensorSource, preset};
+use shakti_model::{
+    Adapter, Heads, Layout, ModelConfig, ModelError, PackedWeights, Parameters, TensorSource, preset,
+};
 
 use crate::TrainError;
 use crate::contamination::Contamination;
 use crate::learner::Frozen;
+use crate::objectives::Objective;
 use crate::observer::{Event, Observer};
 use crate::optimizer::OptimizerSettings;
 use crate::recipe::{DataSection, LoraSection, Recipe, Stage};
@@ -25,9 +28,8 @@ use crate::trainer::{Trainer, TrainerSettings};
 /// A run before its number of steps is fixed.
 pub(crate) struct Prepared<'a> {
     pub trainer: Trainer<'a>,
-    pub loader: BatchLoader,
-    /// Held-out batches, the same ones each time.
-    pub validation: Vec<Batch>,
+    /// What it learns, and from what.
+    pub objective: Box<dyn Objective>,
     /// The tokenizer's files.
     pub files: FolderContents,
     /// Whether the tokenizer is the run's own.
@@ -86,7 +88,10 @@ pub(crate) fn prepare<'a>(
     };
     check_files(recipe, &text)?;
     let config = configuration(recipe, start.as_deref(), &text)?;
-    let data = tokens(recipe, &corpus, (&text, cpu), observer)?;
+    let objective = match recipe.train.stage {
+        Stage::Pretrain | Stage::Sft => supervised::objective(recipe, &corpus, (&text, cpu), observer)?,
+        Stage::Dpo | Stage::Reward => preferences::objective(recipe, &corpus, (&text, cpu), observer)?,
+    };
     let trainer = trainer(recipe, cpu, config, start)?;
     let event = Event::Model {
         parameters: Layout::new(trainer.config()).num_elements(),
@@ -95,9 +100,8 @@ pub(crate) fn prepare<'a>(
         precision: recipe.train.precision.name(),
     };
     observer.event(&event);
-    let Data { loader, validation } = data;
     let (files, base) = (text.files().clone(), recipe.model.from.clone());
-    Ok(Prepared { trainer, loader, validation, files, trained_tokenizer, contamination, base })
+    Ok(Prepared { trainer, objective, files, trained_tokenizer, contamination, base })
 }
 
 /// A finished model needs the tokenizer's files, an adapter does not.
@@ -124,10 +128,27 @@ fn trainer<'a>(
     }
     let layout = Arc::new(Layout::new(&config));
     let params = match &start {
+        Some(model) if model.config().heads != config.heads => other_heads(layout, &config, model)?,
         Some(model) => load_parameters(layout, &**model)?,
         None => Parameters::init(&config, layout, recipe.train.seed),
     };
     Trainer::new(cpu, config, params, settings)
+}
+
+/// The weights of a model under other heads: a new one begins at zero, one that is not there any more is left out.
+fn other_heads(
+    layout: Arc<Layout>,
+    config: &ModelConfig,
+    model: &ModelFile,
+) -> Result<Parameters, TrainError> {
+    let theirs = load_parameters(Arc::new(Layout::new(model.config())), model)?;
+    let mut params = Parameters::init(config, layout, 0);
+    for spec in config.parameters() {
+        if let Some(values) = theirs.get(&spec.name) {
+            params.set(&spec.name, values)?;
+        }
+    }
+    Ok(params)
 }
 
 /// A new adapter, and the weights of the file, which stay where they are.
@@ -200,7 +221,18 @@ fn configuration(recipe: &Recipe, start: Option<&ModelFile>, text: &Text) -> Res
         let problem = format!("{} ids, but the model knows {}", tokenizer.vocab_size(), config.vocab_size);
         return Err(TrainError::Data { key: "tokenizer.path".into(), problem });
     }
-    let config = overridden(config, &model.overrides)?;
+    let mut config = overridden(config, &model.overrides)?;
+    if config.heads == Heads::Score && recipe.train.stage != Stage::Reward {
+        return Err(ModelError::RewardModel.into());
+    }
+    if !recipe.train.stage.is_supervised() {
+        // Log-probabilities before and after a step must differ by the step alone.
+        config.hidden_dropout = 0.0;
+    }
+    config.heads = match recipe.train.stage {
+        Stage::Reward => Heads::Score,
+        _ => Heads::Vocabulary,
+    };
     if recipe.train.sequence_length > config.max_position_embeddings {
         let (found, limit) = (recipe.train.sequence_length, config.max_position_embeddings);
         let problem = format!("{found}, but max_position_embeddings of the model is {limit}");
@@ -230,74 +262,6 @@ fn overridden(config: ModelConfig, overrides: &toml::Table) -> Result<ModelConfi
         keys.insert(key.clone(), value);
     }
     Ok(ModelConfig::from_json(&serde_json::Value::Object(keys).to_string())?)
-}
-
-/// Packed batches of both splits.
-struct Data {
-    loader: BatchLoader,
-    validation: Vec<Batch>,
-}
-
-fn tokens(
-    recipe: &Recipe,
-    corpus: &Corpus,
-    (text, cpu): (&Text, &Cpu),
-    observer: &mut dyn Observer,
-) -> Result<Data, TrainError> {
-    let train = &recipe.train;
-    let targets = match train.stage {
-        Stage::Pretrain => Targets::All,
-        Stage::Sft => Targets::Answers,
-    };
-    let shape = BatchSettings {
-        sequence_length: train.sequence_length,
-        batch_tokens: recipe.micro_batch_tokens(),
-        seed: train.seed,
-    };
-    let (mut parts, mut validation) = (Vec::new(), Vec::new());
-    for source in &recipe.data.sources {
-        let name = source.path.display().to_string();
-        let file = corpus.files().position(|path| path == source.path);
-        let read =
-            |split| tokenize(corpus.records(split, file), &text.encoder(), targets, cpu.pool.threads());
-        let (tokens, report) = read(Split::Train)?;
-        let mut held_out = TokenizeReport::default();
-        if train.validation_tokens > 0 {
-            let (tokens, report) = read(Split::Validation)?;
-            held_out = report;
-            let most = train.validation_tokens / recipe.data.sources.len();
-            validation.extend(first_batches(&tokens, shape, most)?);
-        }
-        observer.event(&Event::Tokenized { source: &name, train: report, validation: held_out });
-        let weight = source.weight.unwrap_or(report.tokens as f64);
-        if report.tokens == 0 {
-            return Err(TrainError::Data {
-                key: "data.sources".into(),
-                problem: format!("{name}: no training record"),
-            });
-        }
-        parts.push(MixturePart { name, source: Arc::new(tokens), weight });
-    }
-    if validation.is_empty() && train.validation_tokens > 0 {
-        let problem =
-            "no record of any source is held out; raise it, or set train.validation_tokens to 0".into();
-        return Err(TrainError::Data { key: "data.validation_share".into(), problem });
-    }
-    Ok(Data { loader: BatchLoader::new(parts, shape)?, validation })
-}
-
-/// Batches in the order of the source, up to `most` tokens but at least one.
-fn first_batches(source: &TokenSource, shape: BatchSettings, most: usize) -> Result<Vec<Batch>, TrainError> {
-    let mut batches: Vec<Batch> = Vec::new();
-    let mut tokens = 0;
-    for batch in shakti_data::batches::one_epoch(source, shape)? {
-        tokens += batch.tokens.len();
-        if tokens > most && !batches.is_empty() {
-            break;
-        }
-        batches.push(batch);
-    }
-    Ok(batches)
 }
 
 /// Replaces what is trained by what a checkpoint holds.

@@ -10,6 +10,7 @@ mod dial;
 mod lora;
 mod optimizer;
 mod parse;
+mod preference;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::schedule::{Schedule, ScheduleKind};
 pub use control::{ControlSection, FinalModel};
 pub use lora::LoraSection;
 pub use optimizer::{AdamWSection, MuonSection, OptimizerKind};
+pub use preference::{DpoSection, PreferenceLoss, RewardTrainingSection};
 
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,12 @@ pub struct Recipe {
     /// An adapter, if that is what is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSection>,
+    /// Preferences.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dpo: DpoSection,
+    /// A reward model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reward: RewardTrainingSection,
     /// When it ends early, which checkpoints stay, what it ends with.
     #[serde(default)]
     pub control: ControlSection,
@@ -142,6 +150,36 @@ pub enum Stage {
     Pretrain,
     /// Conversations, loss on answers only.
     Sft,
+    /// Pairs of a chosen and a rejected answer, or rated answers: DPO and its kin.
+    Dpo,
+    /// Pairs: a reward model.
+    Reward,
+}
+
+impl Stage {
+    /// The name in recipes, and of the command.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Sft => "sft",
+            Self::Dpo => "dpo",
+            Self::Reward => "reward",
+        }
+    }
+
+    /// Whether its records are preference pairs or rated answers.
+    pub fn learns_from_pairs(self) -> bool {
+        matches!(self, Self::Dpo | Self::Reward)
+    }
+
+    /// Whether its gradients are those of next tokens, which several processes can share.
+    pub fn is_supervised(self) -> bool {
+        matches!(self, Self::Pretrain | Self::Sft)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
 }
 
 /// Arithmetic of dense matrix products; sums, weights and optimizer are f32 in any case.
@@ -195,7 +233,7 @@ impl PrecisionChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
-    /// Pretraining or SFT.
+    /// What is learnt.
     pub stage: Stage,
     /// Most tokens of one document that attend to each other; longer documents are cut.
     pub sequence_length: usize,

@@ -50,27 +50,19 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Trains on texts: the loss counts on every token.
+/// Carries out a recipe of this stage.
 ///
 /// # Errors
 /// Everything that can be wrong with recipe, data, model or run folder before anything is written; later: gradients
 /// that are ill, or a checkpoint that cannot be written.
-pub fn pretrain(settings: RunSettings<'_>, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
-    run(settings, Stage::Pretrain, observer)
-}
-
-/// Trains on conversations: the loss counts on answers only.
-///
-/// # Errors
-/// As [`pretrain`].
-pub fn sft(settings: RunSettings<'_>, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
-    run(settings, Stage::Sft, observer)
-}
-
-fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+pub fn train(
+    settings: RunSettings<'_>,
+    stage: Stage,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
     let RunSettings { recipe, cpu, start, stop, pace, ranks } = settings;
     if recipe.train.stage != stage {
-        let problem = format!("{:?}, expected {stage:?} for this command", recipe.train.stage);
+        let problem = format!("{}, expected {} for this command", recipe.train.stage.name(), stage.name());
         return Err(TrainError::Data { key: "train.stage".into(), problem });
     }
     let dir = recipe.output.dir.clone();
@@ -92,6 +84,7 @@ fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> 
         true => RunFolder::open(&dir, start)?,
         false => RunFolder::of_another(&dir),
     };
+    prepared.objective.begin(&prepared.trainer, &folder, observer)?;
     if !resolved {
         recipe = timing::fix_steps(&recipe, &mut prepared, &folder, observer)?;
         if prepared.trained_tokenizer {
@@ -111,6 +104,10 @@ fn run(settings: RunSettings<'_>, stage: Stage, observer: &mut dyn Observer) -> 
 
 /// Every rank computes as many micro-batches of a step.
 fn check_shares(recipe: &Recipe, ranks: &dyn Ranks) -> Result<(), TrainError> {
+    if !recipe.train.stage.is_supervised() {
+        let problem = format!("`{}` is trained by one process, not by several", recipe.train.stage.name());
+        return Err(TrainError::Data { key: "train.stage".into(), problem });
+    }
     let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
     if micro_batches.is_multiple_of(ranks.size()) {
         return Ok(());

@@ -9,6 +9,7 @@ use crate::TrainError;
 use crate::checkpoints::{Checkpoints, STATE_VERSION, TrainingState, load_state};
 use crate::control::Validations;
 use crate::log::{Log, LogLine};
+use crate::objectives::Validation;
 use crate::observer::{Event, Observer};
 use crate::pace::{Pace, Pacer};
 use crate::prepare::Prepared;
@@ -82,7 +83,7 @@ impl<'a> Session<'a> {
     ) -> Result<(), TrainError> {
         let newest = self.checkpoints.newest(&mut |warning| observer.event(&Event::Warning(warning)))?;
         let Some((step, path)) = newest else { return Ok(()) };
-        let Prepared { trainer, loader, .. } = &mut self.prepared;
+        let Prepared { trainer, objective, .. } = &mut self.prepared;
         let layout = trainer.params().layout().clone();
         let state = load_state(&path, &mut trainer.optimizer, layout.specs())?;
         let refuse = |problem: String| TrainError::Resume { path: path.clone(), problem };
@@ -98,7 +99,8 @@ impl<'a> Session<'a> {
             }
             observer.event(&Event::Warning(&format!("{change}; the bits differ from here on")));
         }
-        loader.restore(&state.data_position)?;
+        objective.restore(&state.data_position)?;
+        objective.set_state(&state.objective());
         crate::prepare::load_weights(&path, trainer)?;
         self.tokens_seen = state.tokens_seen;
         observer.event(&Event::Resumed { step, path: &path });
@@ -121,12 +123,13 @@ impl<'a> Session<'a> {
         let mut tensorboard = tensorboard.transpose()?;
         let mut clock = Clock { begin: Instant::now(), seconds_per_step: None };
         let mut pacer = Pacer::new(pace);
-        let mut last = None;
-        while self.step() < self.steps && !self.exhausted() {
-            if self.prepared.trainer.any(pacer.should_pause()) {
+        let (mut last, mut due) = (None, false);
+        while self.step() < self.steps && !(self.exhausted() && self.prepared.objective.can_save()) {
+            let can_save = self.prepared.objective.can_save();
+            if can_save && self.prepared.trainer.any(pacer.should_pause()) {
                 self.pause(&pacer, log.as_ref(), stop, observer)?;
             }
-            if self.prepared.trainer.any(stop()) {
+            if can_save && self.prepared.trainer.any(stop()) {
                 if self.step() > 0 {
                     self.save(log.as_ref(), observer)?;
                 }
@@ -139,9 +142,11 @@ impl<'a> Session<'a> {
             }
             let left = (self.steps - line.step) as f64 * clock.seconds_per_step.unwrap_or(0.0);
             observer.event(&Event::Step { line: &line, steps: self.steps, seconds_left: left });
+            due |= self.should_save(&line);
             last = Some(line);
-            if self.should_save(&line) {
+            if due && self.prepared.objective.can_save() {
                 self.save(log.as_ref(), observer)?;
+                due = false;
             }
             pacer.rest(begin.elapsed(), stop);
         }
@@ -221,10 +226,10 @@ impl<'a> Session<'a> {
         }
         let folders = steps.iter().map(|step| self.checkpoints.path(*step)).collect::<Vec<_>>();
         crate::prepare::load_mean(&folders, self.cpu, &mut self.prepared.trainer)?;
-        let Prepared { trainer, validation, .. } = &self.prepared;
+        let Prepared { trainer, objective, .. } = &self.prepared;
         // Other ranks have not these weights, and would have to take part.
-        let measured = trainer.alone() && !validation.is_empty();
-        let loss = measured.then(|| trainer.validate(validation)).transpose()?.map(|sum| sum.mean());
+        let measured = trainer.alone().then(|| objective.validate(trainer)).transpose()?.flatten();
+        let loss = measured.map(|found| found.loss);
         observer.event(&Event::Final { steps: &steps, validation_loss: loss });
         Ok(loss)
     }
@@ -234,14 +239,15 @@ impl<'a> Session<'a> {
     }
 
     fn step_and_log(&mut self, log: Option<&mut Log>, clock: &mut Clock) -> Result<LogLine, TrainError> {
-        let micro_batches = self.recipe.train.batch_tokens / self.recipe.micro_batch_tokens();
         let started = Instant::now();
-        let batches: Vec<_> = (0..micro_batches).map(|_| self.prepared.loader.next_batch()).collect();
-        let StepResult { step, loss, grad_norm, learning_rate, tokens } =
-            self.prepared.trainer.step(&batches)?;
+        let (result, mut measures) = self.prepared.objective.step(&mut self.prepared.trainer)?;
+        let StepResult { step, loss, grad_norm, learning_rate, tokens } = result;
         let seconds = started.elapsed().as_secs_f64();
         self.tokens_seen += tokens;
-        let validation_loss = self.validation_loss(step)?;
+        let validation = self.validate(step)?;
+        let validation_loss = validation.as_ref().map(|found| found.loss);
+        let named = validation.into_iter().flat_map(|found| found.measures);
+        measures.extend(named.map(|(name, value)| (format!("eval/{name}"), value)));
         let mean = clock.seconds_per_step.get_or_insert(seconds);
         *mean += SECONDS_SHARE * (seconds - *mean);
         let line = LogLine {
@@ -253,6 +259,7 @@ impl<'a> Session<'a> {
             tokens_per_s: tokens as f64 / seconds,
             time_s: clock.begin.elapsed().as_secs_f64(),
             validation_loss,
+            measures,
         };
         if let Some(log) = log {
             log.write(&line)?;
@@ -260,12 +267,11 @@ impl<'a> Session<'a> {
         Ok(line)
     }
 
-    fn validation_loss(&self, step: u64) -> Result<Option<f64>, TrainError> {
-        let batches = &self.prepared.validation;
-        if batches.is_empty() || !is_due(step, self.recipe.train.validate_every, self.steps) {
+    fn validate(&self, step: u64) -> Result<Option<Validation>, TrainError> {
+        if !is_due(step, self.recipe.train.validate_every, self.steps) {
             return Ok(None);
         }
-        Ok(Some(self.prepared.trainer.validate(batches)?.mean()))
+        self.prepared.objective.validate(&self.prepared.trainer)
     }
 
     /// Writes a checkpoint of this step unless there is one.
@@ -277,13 +283,14 @@ impl<'a> Session<'a> {
         self.prepared.trainer.collect();
         let Some(log) = log else { return Ok(()) };
         log.sync()?;
-        let Prepared { trainer, loader, .. } = &self.prepared;
+        let Prepared { trainer, objective, .. } = &self.prepared;
         let memory = &trainer.optimizer.memory;
         let state = TrainingState {
             version: STATE_VERSION,
             step,
             tokens_seen: self.tokens_seen,
-            data_position: loader.position(),
+            data_position: objective.position(),
+            objective_bits: TrainingState::bits(&objective.state()),
             recipe_sha256: self.recipe_sha256.clone(),
             seed: self.recipe.train.seed,
             kernel_set: self.cpu.kernels.name().into(),

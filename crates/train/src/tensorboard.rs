@@ -57,8 +57,9 @@ impl EventFile {
             ("train/tokens_per_s", Some(line.tokens_per_s)),
             ("eval/loss", line.validation_loss),
         ];
+        let measures = line.measures.iter().map(|(name, value)| (name.as_str(), Some(*value)));
         let mut summary = Vec::new();
-        for (tag, value) in scalars {
+        for (tag, value) in scalars.into_iter().chain(measures) {
             let Some(value) = value else { continue };
             let mut scalar = Vec::new();
             bytes_field(&mut scalar, TAG, tag.as_bytes());

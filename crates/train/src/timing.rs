@@ -8,7 +8,6 @@ use crate::prepare::Prepared;
 use crate::recipe::Recipe;
 use crate::run_folder::RunFolder;
 use crate::schedule::{Schedule, ScheduleKind};
-use crate::trainer::Trainer;
 
 /// Steps timed after one that only warms up, at least.
 const TIMED_STEPS: usize = 3;
@@ -46,23 +45,24 @@ pub(crate) struct Measuring<'a> {
 
 impl Measuring<'_> {
     /// Makes a few steps and puts the run back to where it was.
-    pub fn run(&self, recipe: &Recipe, prepared: &mut Prepared<'_>) -> Result<Timings, TrainError> {
-        let position = prepared.loader.position();
+    pub fn run(&self, prepared: &mut Prepared<'_>) -> Result<Timings, TrainError> {
+        let position = prepared.objective.position();
+        let state = prepared.objective.state();
         let params = prepared.trainer.params().clone();
         prepared.trainer.set_schedule(DISCARDED);
-        let (step, step_joules) = self.steps(recipe, prepared)?;
-        let validation = time_validation(&prepared.trainer, prepared)?;
+        let (step, step_joules) = self.steps(prepared)?;
+        let validation = prepared.objective.validation_seconds(&prepared.trainer)?;
         let begin = Instant::now();
         (self.write)(prepared)?;
         let write = begin.elapsed().as_secs_f64();
         prepared.trainer.reset(&params)?;
-        prepared.loader.restore(&position)?;
+        prepared.objective.restore(&position)?;
+        prepared.objective.set_state(&state);
         Ok(Timings { step, step_joules, validation, write })
     }
 
     /// Median seconds of a step and mean joules.
-    fn steps(&self, recipe: &Recipe, prepared: &mut Prepared<'_>) -> Result<(f64, Option<f64>), TrainError> {
-        let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
+    fn steps(&self, prepared: &mut Prepared<'_>) -> Result<(f64, Option<f64>), TrainError> {
         let (mut begin, mut joules) = (Instant::now(), None);
         let mut seconds = Vec::new();
         // Ranks time the same number of steps.
@@ -70,8 +70,7 @@ impl Measuring<'_> {
             || prepared.trainer.agree(begin.elapsed().as_secs_f64()) < self.seconds
         {
             let started = Instant::now();
-            let batches: Vec<_> = (0..micro_batches).map(|_| prepared.loader.next_batch()).collect();
-            prepared.trainer.step(&batches)?;
+            prepared.objective.step(&mut prepared.trainer)?;
             if seconds.is_empty() {
                 (begin, joules) = (Instant::now(), (self.joules)());
             }
@@ -113,20 +112,11 @@ pub(crate) fn fix_steps(
     let started = Instant::now();
     let write = |prepared: &Prepared<'_>| folder.try_folder(|path| prepared.write_model(path));
     let measuring = Measuring { seconds: share_of_budget(minutes), joules: &|| None, write: &write };
-    let timings = measuring.run(recipe, prepared)?;
+    let timings = measuring.run(prepared)?;
     let steps = timings.steps_within(recipe, 60.0 * minutes - started.elapsed().as_secs_f64());
     let steps = prepared.trainer.agree(steps as f64) as u64;
     observer.event(&Event::Timed { seconds_per_step: timings.step, steps });
     Ok(recipe.with_steps(steps))
-}
-
-/// Seconds of one validation, from its first batch.
-fn time_validation(trainer: &Trainer<'_>, prepared: &Prepared<'_>) -> Result<f64, TrainError> {
-    let Some(first) = prepared.validation.first() else { return Ok(0.0) };
-    let started = Instant::now();
-    trainer.validate(std::slice::from_ref(first))?;
-    let tokens: usize = prepared.validation.iter().map(|batch| batch.tokens.len()).sum();
-    Ok(started.elapsed().as_secs_f64() * tokens as f64 / first.tokens.len() as f64)
 }
 
 /// Most steps that `seconds` allow, at least 1, if besides each step some seconds pass every so many steps (0: never).

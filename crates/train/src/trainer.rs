@@ -5,7 +5,8 @@ use std::ops::Range;
 use shakti_data::Batch as DataBatch;
 use shakti_kernels::{Cpu, Precision, Work};
 use shakti_model::{
-    Adapter, Batch, Compute, Decoder, LayerFinished, LossSum, ModelConfig, Parameters, Targets, TrainPass,
+    Adapter, Batch, Compute, Decoder, End, LayerFinished, LossSum, ModelConfig, Outputs, Parameters, Targets,
+    TrainPass,
 };
 
 use crate::TrainError;
@@ -187,36 +188,27 @@ impl<'a> Trainer<'a> {
     /// Batches that do not fit the model or count no target; a loss or gradient that is not finite; gradients that
     /// explode or died. The weights are unchanged then.
     pub fn step(&mut self, batches: &[DataBatch]) -> Result<StepResult, TrainError> {
-        let step = self.steps() + 1;
         let total: f64 =
             batches.iter().flat_map(|batch| &batch.weights).map(|weight| f64::from(*weight)).sum();
         if total <= 0.0 {
-            let problem = format!("step {step}: no target counts in the loss");
+            let problem = format!("step {}: no target counts in the loss", self.steps() + 1);
             return Err(TrainError::Data { key: "data.sources".into(), problem });
         }
-        let compute = Compute { cpu: self.cpu, precision: self.settings.precision };
-        let counting = self.cpu.clock.count(Work::Update);
-        self.cpu.clear(&mut self.grads.data);
-        drop(counting);
+        self.begin();
         let parallel = self.parallel.as_ref();
         let own = |micro: &usize| parallel.is_none_or(|parallel| parallel.computes(*micro));
         let last = (0..batches.len()).rfind(own);
         let (mut sum, mut sums) = (LossSum::default(), Sums::default());
         for (micro, batch) in batches.iter().enumerate().filter(|(micro, _)| own(micro)) {
-            let rows = rows(batch);
-            let pass = TrainPass {
-                grad_scale: (1.0 / total) as f32,
-                dropout_seed: dropout_seed(self.settings.seed, step, micro as u64),
-                recompute: self.settings.recompute,
-            };
-            let pair = (model_batch(batch, &rows), targets(batch));
             let mut finished = |layer: usize, grads: &Parameters| {
                 if let Some(parallel) = parallel.filter(|_| last == Some(micro)) {
                     parallel.begin(&mut sums, layer, grads);
                 }
             };
+            let pass = self.pass(micro, (1.0 / total) as f32);
             let grads = (&mut self.grads, &mut finished as LayerFinished<'_>);
-            let loss = self.learner.gradients((&self.decoder, compute), pair, pass, grads)?;
+            let run = (&self.decoder, Compute { cpu: self.cpu, precision: self.settings.precision });
+            let loss = add_gradients(&self.learner, run, (batch, targets(batch).into()), pass, grads)?;
             sum.nats += loss.nats;
             sum.weight += loss.weight;
         }
@@ -225,7 +217,48 @@ impl<'a> Trainer<'a> {
             sum = parallel.loss(sum);
         }
         let tokens = batches.iter().map(|batch| batch.tokens.len() as u64).sum();
-        let loss = sum.mean();
+        self.update(sum.mean(), tokens)
+    }
+
+    /// Forgets the gradients of the last step. A step that several ends share begins here, adds what each gives, and ends
+    /// with [`Trainer::update`].
+    pub(crate) fn begin(&mut self) {
+        let _counting = self.cpu.clock.count(Work::Update);
+        self.cpu.clear(&mut self.grads.data);
+    }
+
+    /// Adds `scale` times the gradients of what a batch ends with, which is batch number `micro` of the step.
+    ///
+    /// # Errors
+    /// Batches that do not fit the model.
+    pub(crate) fn add(
+        &mut self,
+        (micro, batch): (usize, &DataBatch),
+        scale: f32,
+        end: End<'_>,
+    ) -> Result<LossSum, TrainError> {
+        let pass = self.pass(micro, scale);
+        let run = (&self.decoder, Compute { cpu: self.cpu, precision: self.settings.precision });
+        let mut finished = |_: usize, _: &Parameters| {};
+        let grads = (&mut self.grads, &mut finished as LayerFinished<'_>);
+        add_gradients(&self.learner, run, (batch, end), pass, grads)
+    }
+
+    fn pass(&self, micro: usize, grad_scale: f32) -> TrainPass {
+        TrainPass {
+            grad_scale,
+            dropout_seed: dropout_seed(self.settings.seed, self.steps() + 1, micro as u64),
+            recompute: self.settings.recompute,
+        }
+    }
+
+    /// One update of the weights by the gradients that were added; `loss` is what they are of.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite; gradients that explode or died. The weights are unchanged then.
+    pub(crate) fn update(&mut self, loss: f64, tokens: u64) -> Result<StepResult, TrainError> {
+        let (step, compute) =
+            (self.steps() + 1, Compute { cpu: self.cpu, precision: self.settings.precision });
         if !loss.is_finite() {
             let tensor = self.non_finite_parameter();
             return Err(TrainError::NonFiniteLoss { step, loss, tensor });
@@ -263,6 +296,24 @@ impl<'a> Trainer<'a> {
         Ok(parallel.map_or(sum, |parallel| parallel.loss(sum)))
     }
 
+    /// SHA-256 of what is trained and of the configuration, to know again what was computed with it.
+    pub(crate) fn reference_sha256(&self) -> String {
+        let params: Vec<u8> = self.params().data.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let both = self.config().to_json() + &shakti_checkpoint::files::sha256_bytes(&params);
+        shakti_checkpoint::files::sha256_bytes(both.as_bytes())
+    }
+
+    /// Log-probabilities of a batch's targets, and values, by the weights as they are.
+    ///
+    /// # Errors
+    /// A batch that does not fit the model.
+    pub(crate) fn outputs(&self, batch: &DataBatch) -> Result<Outputs, TrainError> {
+        let compute = Compute { cpu: self.cpu, precision: self.settings.precision };
+        let rows = rows(batch);
+        let weights = self.learner.weights();
+        Ok(self.decoder.outputs(compute, &weights, model_batch(batch, &rows), targets(batch))?)
+    }
+
     fn non_finite_parameter(&self) -> Option<String> {
         let params = self.learner.params();
         let specs = params.layout().specs();
@@ -270,6 +321,18 @@ impl<'a> Trainer<'a> {
             (0..specs.len()).find(|index| params.slice(*index).iter().any(|value| !value.is_finite()));
         index.map(|index| specs[index].name.clone())
     }
+}
+
+/// Adds the gradients of what one batch ends with.
+fn add_gradients(
+    learner: &Learner,
+    run: (&Decoder, Compute<'_>),
+    (batch, end): (&DataBatch, End<'_>),
+    pass: TrainPass,
+    grads: (&mut Parameters, LayerFinished<'_>),
+) -> Result<LossSum, TrainError> {
+    let rows = rows(batch);
+    learner.gradients(run, (model_batch(batch, &rows), end), pass, grads)
 }
 
 fn rows(batch: &DataBatch) -> Vec<Range<usize>> {
@@ -280,7 +343,7 @@ fn model_batch<'a>(batch: &'a DataBatch, rows: &'a [Range<usize>]) -> Batch<'a> 
     Batch { tokens: &batch.tokens, rows }
 }
 
-fn targets(batch: &DataBatch) -> Targets<'_> {
+pub(crate) fn targets(batch: &DataBatch) -> Targets<'_> {
     Targets { targets: &batch.targets, weights: &batch.weights }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use shakti_gguf::{GgufFile, Value};
-use shakti_model::{BlockSparse, KEY_BLOCK, LayerType, ModelConfig, NormType};
+use shakti_model::{BlockSparse, Heads, KEY_BLOCK, LayerType, ModelConfig, NormType};
 
 use super::vocabulary::{BOS_KEY, EOS_KEYS, PAD_KEY};
 use super::{
@@ -157,6 +157,7 @@ impl Reader<'_> {
             mlp_bias: self.has_any(&["ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"]),
             hidden_dropout: 0.0,
             initializer_range: 0.02,
+            heads: Heads::Vocabulary,
             bos_token_id: self.token_id(BOS_KEY, vocab_size)?,
             eos_token_ids: self.eos_token_ids(vocab_size)?,
             // Nothing is computed from it, and some converters write a number outside the vocabulary.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use shakti_gguf::{GgufError, GgufErrorKind, GgufWriter, Overwrite, Place, Value};
 use shakti_kernels::blocks::DType;
-use shakti_model::{LayerType, ModelConfig, NormType, ParamSpec, TensorSource};
+use shakti_model::{LayerType, ModelConfig, ModelError, NormType, ParamSpec, TensorSource};
 
 use super::{
     BLOCK_SIZE_KEY, ExportTokenizer, GLOBAL_BLOCKS_KEY, LAYER_TYPES_KEY, LOCAL_BLOCKS_KEY, NORM_TYPE_KEY,
@@ -90,6 +90,9 @@ impl GgufExport<'_> {
 
     /// Everything before the tensors' data.
     fn plan(&self, specs: &[ParamSpec]) -> Result<Plan, CheckpointError> {
+        let reason =
+            |error: ModelError| CheckpointError::NotExpressible { format: "gguf", reason: error.to_string() };
+        self.config.clone().language().map_err(reason)?;
         let mut writer = GgufWriter::new();
         let architecture = self.put_model(&mut writer, specs)?;
         self.put_shakti(&mut writer)?;

@@ -1,4 +1,4 @@
-//! `shakti train`: pretraining and SFT from a recipe, resumable at any moment; and what a recipe will take.
+//! `shakti train`: every training stage from a recipe, resumable at any moment; and what a recipe will take.
 
 mod pace;
 mod plan;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use shakti_train::{Outcome, Recipe, RunSettings, Start, TrainError, pretrain, sft};
+use shakti_train::{Outcome, Recipe, RunSettings, Stage, Start, TrainError, train};
 
 use crate::failure::Failure;
 use crate::interrupt::Listener;
@@ -34,6 +34,12 @@ enum TrainCommand {
     /// Learn from conversations: the loss counts on answers only
     #[command(after_help = "Example:\n  shakti train sft recipes/nano/sft.toml --set train.seed=1")]
     Sft(RunArgs),
+    /// Learn from pairs of a better and a worse answer: DPO, IPO, ORPO, KTO or SimPO
+    #[command(after_help = "Example:\n  shakti train dpo recipes/nano/dpo.toml --set dpo.beta=0.2")]
+    Dpo(RunArgs),
+    /// Train a reward model: it scores answers, and writes none
+    #[command(after_help = "Example:\n  shakti train reward recipes/nano/reward.toml")]
+    Reward(RunArgs),
     /// Say beforehand what a recipe takes: memory, tokens per second, hours, and joules where the machine counts them
     #[command(after_help = "Example:\n  shakti train plan recipes/nano/pretrain.toml")]
     Plan(plan::PlanArgs),
@@ -100,9 +106,11 @@ pub fn run(args: &TrainArgs, settings: &Settings) -> Result<(), Failure> {
 }
 
 fn run_as(args: &TrainArgs, settings: &Settings, together: Option<&Together>) -> Result<(), Failure> {
-    let (args, train): (_, fn(_, &mut dyn shakti_train::Observer) -> _) = match &args.command {
-        TrainCommand::Pretrain(args) => (args, pretrain),
-        TrainCommand::Sft(args) => (args, sft),
+    let (args, stage) = match &args.command {
+        TrainCommand::Pretrain(args) => (args, Stage::Pretrain),
+        TrainCommand::Sft(args) => (args, Stage::Sft),
+        TrainCommand::Dpo(args) => (args, Stage::Dpo),
+        TrainCommand::Reward(args) => (args, Stage::Reward),
         TrainCommand::Plan(args) => return plan::run(args, settings),
     };
     let recipe = args.recipe.load()?;
@@ -120,7 +128,7 @@ fn run_as(args: &TrainArgs, settings: &Settings, together: Option<&Together>) ->
     let mut progress = Progress::new(if leads { settings.output } else { Output::new(false, true) });
     let ranks = together.map(Together::ranks);
     let run = RunSettings { recipe, cpu: &cpu, start, stop: &|| listener.requested(), pace, ranks };
-    let outcome = train(run, &mut progress);
+    let outcome = train(run, stage, &mut progress);
     progress.finish();
     let outcome = outcome.map_err(explain)?;
     if leads {
@@ -169,10 +177,10 @@ fn report(outcome: &Outcome) -> Report {
         finished: outcome.model.is_some(),
         step: outcome.step,
         steps: outcome.steps,
-        loss: outcome.last.map(|line| line.loss),
-        validation_loss: outcome.last.and_then(|line| line.validation_loss),
+        loss: outcome.last.as_ref().map(|line| line.loss),
+        validation_loss: outcome.last.as_ref().and_then(|line| line.validation_loss),
         final_validation_loss: outcome.final_validation_loss,
-        tokens: outcome.last.map(|line| line.tokens),
+        tokens: outcome.last.as_ref().map(|line| line.tokens),
         seconds: outcome.seconds,
         model: outcome.model.clone(),
         checkpoint: outcome.checkpoint.clone(),

@@ -2,13 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{BlockSparse, LayerType, ModelConfig, NormType};
+use super::{BlockSparse, Heads, LayerType, ModelConfig, NormType};
 use crate::{KEY_BLOCK, ModelError};
 
 /// Keys that do not change what the model computes.
 const INERT: &[&str] = &[
     "_name_or_path",
-    "architectures",
     "dtype",
     "name",
     "return_dict",
@@ -20,7 +19,6 @@ const INERT: &[&str] = &[
     "output_hidden_states",
     "chunk_size_feed_forward",
     "is_encoder_decoder",
-    "id2label",
     "label2id",
     "problem_type",
 ];
@@ -34,6 +32,10 @@ const FIXED: &[(&str, &str)] = &[
     ("rope_scaling", "null"),
     ("quantization_config", "null"),
 ];
+
+/// Ends of class names.
+const CLASSIFIER: &str = "ForSequenceClassification";
+const VALUE_HEAD: &str = "ForCausalLMWithValueHead";
 
 /// Takes keys out of the object one by one, so that what is left at the end is unknown.
 struct Keys(Map<String, Value>);
@@ -207,10 +209,33 @@ fn read_sizes(keys: &mut Keys, rope_theta: f64) -> Result<ModelConfig, ModelErro
         mlp_bias: keys.bool("mlp_bias")?.unwrap_or(false),
         hidden_dropout: keys.f64("hidden_dropout")?.unwrap_or(0.0) as f32,
         initializer_range: keys.f64("initializer_range")?.unwrap_or(0.02) as f32,
+        heads: read_heads(keys)?,
         bos_token_id: keys.token_id("bos_token_id")?,
         eos_token_ids: keys.token_ids("eos_token_id")?,
         pad_token_id: keys.token_id("pad_token_id")?,
     })
+}
+
+/// The end of the class name; a classifier must have one label.
+fn read_heads(keys: &mut Keys) -> Result<Heads, ModelError> {
+    let labels = match keys.take("id2label") {
+        Some(Value::Object(labels)) => Some(labels.len()),
+        _ => None,
+    };
+    let labels = keys.usize("num_labels")?.or(labels);
+    let name = keys.list("architectures")?.and_then(|names| names.first().cloned());
+    let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
+    if name.ends_with(VALUE_HEAD) {
+        return Ok(Heads::Both);
+    }
+    match (name.ends_with(CLASSIFIER), labels) {
+        (false, _) => Ok(Heads::Vocabulary),
+        (true, Some(1)) => Ok(Heads::Score),
+        (true, labels) => {
+            let found = labels.map_or("2 (no `id2label`)".into(), |labels| labels.to_string());
+            Err(ModelError::bad("num_labels", "1 for a sequence classifier", found))
+        }
+    }
 }
 
 fn read_kv_heads(keys: &mut Keys, layers: usize, heads: usize) -> Result<Vec<usize>, ModelError> {
@@ -278,7 +303,7 @@ pub(super) fn write(config: &ModelConfig) -> String {
         several => json!(several),
     };
     let mut value = json!({
-        "architectures": [if plain { "LlamaForCausalLM" } else { "ShaktiForCausalLM" }],
+        "architectures": [architecture(config)],
         "attention_bias": config.attention_bias,
         "attention_dropout": 0.0,
         "bos_token_id": config.bos_token_id,
@@ -303,10 +328,25 @@ pub(super) fn write(config: &ModelConfig) -> String {
     if config.hidden_dropout > 0.0 {
         value["hidden_dropout"] = json!(shortest(config.hidden_dropout));
     }
+    if config.heads == Heads::Score {
+        value["id2label"] = json!({ "0": "LABEL_0" });
+        value["label2id"] = json!({ "LABEL_0": 0 });
+    }
     if !plain {
         write_variant(config, &mut value);
     }
     format!("{value:#}\n")
+}
+
+/// The class that Transformers has for it, or would have.
+fn architecture(config: &ModelConfig) -> String {
+    let family = if config.is_plain() { "Llama" } else { "Shakti" };
+    let end = match config.heads {
+        Heads::Vocabulary => "ForCausalLM",
+        Heads::Score => CLASSIFIER,
+        Heads::Both => VALUE_HEAD,
+    };
+    format!("{family}{end}")
 }
 
 /// The keys that Transformers' Llama does not have.

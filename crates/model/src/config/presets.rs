@@ -1,7 +1,7 @@
 //! The models of arXiv 2503.01933 as configurations; where the paper is silent, our adopted values
 //! (`docs/paper.md`).
 
-use super::{BlockSparse, LayerType, ModelConfig, NormType};
+use super::{BlockSparse, Heads, LayerType, ModelConfig, NormType};
 use crate::ModelError;
 
 /// Names that [`preset`] knows.
@@ -43,6 +43,7 @@ fn base(layers: usize, hidden: usize, ffn: usize, heads: usize, head_dim: usize)
         mlp_bias: false,
         hidden_dropout: 0.0,
         initializer_range: 0.02,
+        heads: Heads::Vocabulary,
         bos_token_id: None,
         eos_token_ids: Vec::new(),
         pad_token_id: None,

@@ -87,6 +87,7 @@ fn contents(optimizer: &Optimizer) -> Vec<(String, Vec<u8>)> {
 
 fn state(step: u64, optimizer: &Optimizer) -> TrainingState {
     TrainingState {
+        objective_bits: [("kl".to_owned(), 0.1f64.to_bits())].into(),
         version: STATE_VERSION,
         step,
         tokens_seen: 100 * step,

@@ -1,6 +1,6 @@
 //! What a recipe's types cannot say: ranges, and keys that exclude each other.
 
-use super::{FinalModel, Recipe, lora};
+use super::{FinalModel, Recipe, lora, preference};
 
 /// A key and what is wrong with it.
 pub(super) type Problem = (&'static str, String);
@@ -10,6 +10,7 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     lora::check(recipe)?;
     data(recipe)?;
     lengths(recipe)?;
+    preference::check(recipe)?;
     learning_rate(recipe)?;
     optimizer(recipe)?;
     control(recipe)

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use shakti_kernels::{Cpu, KernelSet};
-use shakti_train::{
-    Event, LogLine, Observer, Outcome, Pace, Recipe, RunSettings, Stage, Start, TrainError, pretrain, sft,
-};
+use shakti_train::{Event, LogLine, Observer, Outcome, Pace, Recipe, RunSettings, Start, TrainError, train};
 use tempfile::TempDir;
 
 /// Words whose order the model can learn.
@@ -44,7 +42,27 @@ pub fn corpus() -> TempDir {
         "block_sparse": {"block_size": 64, "local_blocks": 3, "random_blocks": 3, "global_blocks": 1, "seed": 0},
     });
     write("config.json", &config.to_string());
+    write("pairs.jsonl", &pairs());
     folder
+}
+
+/// Questions with an answer and the same one backwards; in one of them both are the same.
+fn pairs() -> String {
+    let pair = |number: usize| {
+        let prompt = format!("What about {} {number}?", SUBJECTS[number % 6]);
+        let chosen = sentence(number + 3);
+        let backwards = chosen.split(' ').rev().collect::<Vec<_>>().join(" ");
+        let rejected = if number == 33 { &chosen } else { &backwards };
+        serde_json::json!({ "prompt": prompt, "chosen": chosen, "rejected": rejected }).to_string()
+    };
+    (0..150).map(|number| pair(number) + "\n").collect()
+}
+
+/// The recipe of a stage that begins with the weights at `from` and reads `pairs.jsonl`; `sections` end it.
+pub fn stage_text(data: &Path, from: &Path, out: &Path, stage: &str, sections: &str) -> String {
+    let text = sft_text(data, from, out).replace("'sft'", &format!("'{stage}'"));
+    text.replace("chat.jsonl", "pairs.jsonl").replace("validation_tokens = 256", "validation_tokens = 1024")
+        + sections
 }
 
 /// A recipe of 9 steps of two micro-batches, saved every second step, as TOML.
@@ -90,6 +108,8 @@ pub struct Heard {
     pub exhausted: Option<(u64, (u64, f64))>,
     /// Steps and loss of a final model that is not the last.
     pub chosen: Option<(Vec<u64>, Option<f64>)>,
+    /// Rows read and rows left out.
+    pub left_out: Option<(usize, usize)>,
     /// Panics after this step, as a kill at that moment would end the process.
     pub kill_after: Option<u64>,
 }
@@ -99,12 +119,13 @@ impl Observer for Heard {
         match event {
             Event::Warning(text) => self.warnings.push(text.to_string()),
             Event::Resumed { step, .. } => self.resumed = Some(*step),
+            Event::LeftOut(rows) => self.left_out = Some((rows.read(), rows.rows().len())),
             Event::Saved { step, .. } => self.saved.push(*step),
             Event::Exhausted { step, best } => self.exhausted = Some((*step, *best)),
             Event::Final { steps, validation_loss } => self.chosen = Some((steps.to_vec(), *validation_loss)),
             Event::Timed { seconds_per_step, steps } => self.timed = Some((*seconds_per_step, *steps)),
             Event::Step { line, .. } => {
-                self.lines.push(**line);
+                self.lines.push((*line).clone());
                 assert!(self.kill_after != Some(line.step), "killed");
             }
             _ => {}
@@ -121,10 +142,7 @@ pub const RESUME: Start = Start::Resume { allow_other_kernels: false };
 pub fn run_on(cpu: &Cpu, recipe: Recipe, start: Start, heard: &mut Heard) -> Result<Outcome, TrainError> {
     let stage = recipe.train.stage;
     let settings = RunSettings { recipe, cpu, start, stop: &|| false, pace: Pace::default(), ranks: None };
-    match stage {
-        Stage::Pretrain => pretrain(settings, heard),
-        Stage::Sft => sft(settings, heard),
-    }
+    train(settings, stage, heard)
 }
 
 pub fn run(recipe: Recipe, start: Start) -> Result<Outcome, TrainError> {
@@ -143,6 +161,14 @@ pub fn bytes_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .collect();
     files.sort();
     files
+}
+
+/// What objectives measured, as bits.
+pub fn measures(out: &Path) -> Vec<Vec<(String, u64)>> {
+    let lines = shakti_train::Log::read(out).expect("a log");
+    let bits =
+        |line: LogLine| line.measures.into_iter().map(|(name, value)| (name, value.to_bits())).collect();
+    lines.into_iter().map(bits).collect()
 }
 
 /// The part of the log that does not depend on the clock, as bits.

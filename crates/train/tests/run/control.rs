@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use shakti_checkpoint::safetensors::SafetensorsFile;
 use shakti_train::{
-    Event, MODEL_FOLDER, Observer, Pace, PowerSupplies, RunSettings, Start, TENSORBOARD_FOLDER, pretrain,
+    Event, MODEL_FOLDER, Observer, Pace, PowerSupplies, RunSettings, Stage, Start, TENSORBOARD_FOLDER, train,
 };
 
 use crate::common::{Heard, RESUME, bytes_of, corpus, cpu, curve, recipe, run, run_on};
@@ -183,7 +183,7 @@ fn a_run_saves_and_pauses_on_battery_and_goes_on_with_the_same_bits() {
     let cpu = cpu(2);
     let recipe = recipe(data.path(), &out, &["train.save_every=0"]);
     let settings = RunSettings { recipe, cpu: &cpu, start: Start::New, stop: &|| false, pace, ranks: None };
-    pretrain(settings, &mut observer).expect("a run");
+    train(settings, Stage::Pretrain, &mut observer).expect("a run");
     assert_eq!(observer.paused, [4]);
     assert_eq!(observer.saved, [4, 9], "saved before the pause, and at the end");
     assert_eq!(observer.pause_s.len(), 1);
@@ -202,7 +202,7 @@ fn a_run_that_may_use_a_part_of_the_time_takes_as_much_longer() {
             RunSettings { recipe, cpu: &cpu, start: Start::New, stop: &|| false, pace, ranks: None };
         let mut heard = Heard::default();
         let begin = Instant::now();
-        pretrain(settings, &mut heard).expect("a run");
+        train(settings, Stage::Pretrain, &mut heard).expect("a run");
         let steps: f64 = heard.lines.iter().map(|line| 1.0 / line.tokens_per_s).sum();
         let tokens = heard.lines.last().expect("a line").tokens as f64 / heard.lines.len() as f64;
         (begin.elapsed().as_secs_f64(), steps * tokens)

@@ -4,6 +4,7 @@ mod adapters;
 mod common;
 mod contamination;
 mod control;
+mod preferences;
 mod ranks;
 mod refusals;
 mod resume;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use shakti_train::ranks::{Pending, Ranks};
-use shakti_train::{Log, Outcome, Pace, Recipe, RunSettings, Start, TrainError, pretrain};
+use shakti_train::{Log, Outcome, Pace, Recipe, RunSettings, Stage, Start, TrainError, train};
 
 use crate::common::{Heard, RESUME, bytes_of, corpus, cpu, curve, recipe, run};
 
@@ -116,7 +116,7 @@ fn run_together(size: usize, recipe: &Recipe, start: Start) -> Vec<Result<Outcom
                     stop: &|| false,
                     ranks: Some(&ranks),
                 };
-                pretrain(settings, &mut Heard::default())
+                train(settings, Stage::Pretrain, &mut Heard::default())
             })
         };
         let ranks: Vec<_> = Threads::all(size).into_iter().map(rank).collect();

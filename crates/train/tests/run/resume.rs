@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use shakti_kernels::{Cpu, KernelSet};
-use shakti_train::{MODEL_FOLDER, Pace, RunSettings, Start, TrainError, pretrain};
+use shakti_train::{MODEL_FOLDER, Pace, RunSettings, Stage, Start, TrainError, train};
 
 use crate::common::{Heard, RESUME, bytes_of, corpus, cpu, curve, recipe, run, run_on};
 
@@ -65,7 +65,7 @@ fn a_stop_request_saves_and_resuming_goes_on_with_the_same_bits() {
         ranks: None,
         pace: Pace::default(),
     };
-    let outcome = pretrain(settings, &mut ()).expect("a clean end");
+    let outcome = train(settings, Stage::Pretrain, &mut ()).expect("a clean end");
     assert_eq!((outcome.step, outcome.model), (3, None));
     assert_eq!(outcome.checkpoint, Some(out.join("checkpoint-3")));
     let outcome = run(recipe(data.path(), &out, &[]), RESUME).expect("the rest");

@@ -202,10 +202,7 @@ impl Flow<'_> {
         let settings =
             RunSettings { recipe, cpu: &self.cpu, start: Start::New, stop: &stop, pace, ranks: None };
         let mut progress = Progress::new(self.settings.output);
-        let outcome: Outcome = match stage {
-            shakti_train::Stage::Pretrain => shakti_train::pretrain(settings, &mut progress)?,
-            shakti_train::Stage::Sft => shakti_train::sft(settings, &mut progress)?,
-        };
+        let outcome: Outcome = shakti_train::train(settings, stage, &mut progress)?;
         match outcome.model {
             Some(folder) => Ok(Trained { name, folder, run }),
             None => Err(Failure::interrupted(format!("the run in {} can be resumed", run.display()))),

@@ -67,7 +67,15 @@ impl Progress {
     fn step(&mut self, line: &LogLine, steps: u64, seconds_left: f64) {
         let text = step_text(line, seconds_left);
         if let Some(loss) = line.validation_loss {
-            self.note(&format!("step {}: validation loss {loss:.4}", line.step));
+            let others = line
+                .measures
+                .iter()
+                .filter_map(|(name, value)| Some(format!(", {} {value:.4}", name.strip_prefix("eval/")?)));
+            self.note(&format!(
+                "step {}: validation loss {loss:.4}{}",
+                line.step,
+                others.collect::<String>()
+            ));
         }
         if let Some(bar) = &self.bar {
             bar.set_length(steps);
@@ -110,6 +118,9 @@ impl Observer for Progress {
                     "model: {parameters} parameters{adapter}; kernel set {kernel_set}, precision {precision}"
                 ));
             }
+            Event::Reference => self.note("computing what the model says before it is trained"),
+            Event::LeftOut(rows) if rows.rows().is_empty() => {}
+            Event::LeftOut(rows) => self.note(&rows.to_string()),
             Event::Timed { seconds_per_step, steps } => {
                 self.note(&format!("time budget: {seconds_per_step:.3} s a step, so {steps} steps"));
             }

@@ -104,6 +104,7 @@ mod tests {
             tokens_per_s: 1.0,
             time_s: 0.0,
             validation_loss: None,
+            measures: Default::default(),
         };
         let log: Vec<LogLine> = (1..=1000).map(line).collect();
         let found = points(&log, |line| Some(line.loss));
