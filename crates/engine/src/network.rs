@@ -157,6 +157,19 @@ impl Network {
         Ok(losses)
     }
 
+    /// Ids and log-probabilities `[rows, k]` of the `k` likeliest next tokens after each row that has weight, likeliest first:
+    /// what a teacher says.
+    ///
+    /// # Errors
+    /// Ids outside the vocabulary, rows that do not fit, more tokens than the vocabulary has.
+    pub fn likeliest(
+        &self,
+        pair: (Batch<'_>, Targets<'_>),
+        k: usize,
+    ) -> Result<(Vec<u32>, Vec<f32>), EngineError> {
+        Ok(self.decoder.likeliest(self.compute(), &self.weights(), pair, k)?)
+    }
+
     fn losses_of_one_batch(&self, windows: &[ScoredWindow<'_>]) -> Result<Vec<LossSum>, EngineError> {
         let (compute, weights) = (self.compute(), self.weights());
         let inputs: Vec<&[u32]> = windows.iter().map(ScoredWindow::input).collect();

@@ -248,6 +248,26 @@ impl Adapter {
         }
     }
 
+    /// Adds the gradients of A and B, from those of the merged matrices `dense` (the layout of the model): `dA = s B^T G`,
+    /// `dB = s G A^T`. Not for DoRA.
+    pub fn project(&self, compute: Compute<'_>, dense: &Parameters, grads: &mut Parameters) {
+        let (rank, scale, cpu) = (self.config.rank, self.config.scale(), compute.cpu);
+        for (index, module) in self.modules.iter().enumerate() {
+            let Some(Module { place, .. }) = module else { continue };
+            let (in_features, gradient) = (self.in_features(*place), dense.slice(index));
+            let out = gradient.len() / in_features;
+            let mut scaled = cpu.buffers.copy(gradient);
+            cpu.scale(&mut scaled, scale);
+            let g = || MatRef::new(&scaled, out, in_features);
+            let a = MatRef::new(self.params.slice(place.a), rank, in_features);
+            let b = MatRef::new(self.params.slice(place.b), out, rank);
+            let db = MatMut::new(grads.slice_mut(place.b), out, rank);
+            cpu.gemm(compute.precision, true, db, g(), a.t());
+            let da = MatMut::new(grads.slice_mut(place.a), rank, in_features);
+            cpu.gemm(compute.precision, true, da, b.t(), g());
+        }
+    }
+
     /// What is added to the matrix of parameter `index` of the model's layout; `training` is the seed of dropout.
     pub(crate) fn low_rank(&self, index: usize, training: Option<u64>) -> Option<LowRank<'_>> {
         let Module { place, magnitude } = self.modules[index].as_ref()?;

@@ -108,6 +108,24 @@ pub enum TrainError {
         /// Number of steps in a row.
         steps: u64,
     },
+    /// Weights that cannot be put on the grid of a format.
+    #[error("tensor `{tensor}`")]
+    Grid {
+        /// State-dict name.
+        tensor: String,
+        /// The reason.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// From quantization.
+    #[error(transparent)]
+    Quant(#[from] shakti_quant::QuantError),
+    /// From rewards.
+    #[error(transparent)]
+    Reward(#[from] crate::rewards::RewardError),
+    /// From rollouts.
+    #[error(transparent)]
+    Engine(#[from] shakti_engine::EngineError),
     /// From the model.
     #[error(transparent)]
     Model(#[from] shakti_model::ModelError),
@@ -126,6 +144,10 @@ impl TrainError {
     pub(crate) fn file(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |cause| Self::File { path, action, cause }
+    }
+
+    pub(crate) fn grid(tensor: &str, cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Self::Grid { tensor: tensor.into(), cause }
     }
 
     pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {

@@ -1,12 +1,16 @@
 //! What is trained: all parameters of a model, or an adapter beside frozen weights.
 
+use std::cell::RefCell;
+
+use shakti_checkpoint::Merged;
 use shakti_kernels::Cpu;
 use shakti_model::{
-    Adapter, Batch, Compute, Decoder, End, LayerFinished, LossSum, PackedWeights, Parameters, TrainPass,
-    Weights,
+    Adapter, Batch, Compute, Decoder, End, LayerFinished, LossSum, ModelConfig, PackedWeights, Parameters,
+    TensorSource, TrainPass, Weights,
 };
 
 use crate::TrainError;
+use crate::qat::Grid;
 
 /// Weights that an adapter is trained beside.
 pub enum Frozen {
@@ -29,15 +33,56 @@ impl Frozen {
 /// What a trainer changes, and what it needs besides.
 pub(crate) enum Learner {
     Model(Parameters),
-    Adapter { base: Frozen, adapter: Box<Adapter> },
+    Adapter {
+        base: Frozen,
+        adapter: Box<Adapter>,
+    },
+    /// All parameters, seen on a grid.
+    ModelOnGrid {
+        params: Parameters,
+        grid: Box<Grid>,
+    },
+    /// An adapter, merged into the tensors of its base and then seen on a grid.
+    AdapterOnGrid {
+        source: Source,
+        adapter: Box<Adapter>,
+        grid: Box<Grid>,
+        dense: RefCell<Parameters>,
+    },
 }
 
+/// The tensors of the model that an adapter stands beside.
+pub(crate) type Source = std::sync::Arc<dyn TensorSource + Send + Sync>;
+
 impl Learner {
+    /// The same, seen on a grid; an adapter is merged into the tensors of `source` for that.
+    pub fn on_grid(self, grid: Grid, source: Option<Source>) -> Self {
+        match (self, source) {
+            (Self::Model(params), _) => Self::ModelOnGrid { params, grid: Box::new(grid) },
+            (Self::Adapter { adapter, .. }, Some(source)) => {
+                let dense = RefCell::new(Parameters::zeros(grid.values.layout().clone()));
+                Self::AdapterOnGrid { source, adapter, grid: Box::new(grid), dense }
+            }
+            (other, _) => other,
+        }
+    }
+
+    /// Puts what is trained on the grid of a step, if there is one.
+    pub fn refresh_grid(&mut self, cpu: &Cpu, config: &ModelConfig, step: u64) -> Result<(), TrainError> {
+        match self {
+            Self::Model(_) | Self::Adapter { .. } => Ok(()),
+            Self::ModelOnGrid { params, grid } => grid.refresh(cpu, params, step),
+            Self::AdapterOnGrid { source, adapter, grid, .. } => {
+                grid.refresh(cpu, &Merged::new(config, &**source, adapter, cpu), step)
+            }
+        }
+    }
+
     /// What is trained.
     pub fn params(&self) -> &Parameters {
         match self {
-            Self::Model(params) => params,
-            Self::Adapter { adapter, .. } => adapter.params(),
+            Self::Model(params) | Self::ModelOnGrid { params, .. } => params,
+            Self::Adapter { adapter, .. } | Self::AdapterOnGrid { adapter, .. } => adapter.params(),
         }
     }
 
@@ -46,14 +91,15 @@ impl Learner {
         match self {
             Self::Model(params) => Weights::dense(params),
             Self::Adapter { base, adapter } => base.weights().adapted(adapter),
+            Self::ModelOnGrid { grid, .. } | Self::AdapterOnGrid { grid, .. } => Weights::dense(&grid.values),
         }
     }
 
     /// The adapter, if one is trained.
     pub fn adapter(&self) -> Option<&Adapter> {
         match self {
-            Self::Model(_) => None,
-            Self::Adapter { adapter, .. } => Some(adapter),
+            Self::Model(_) | Self::ModelOnGrid { .. } => None,
+            Self::Adapter { adapter, .. } | Self::AdapterOnGrid { adapter, .. } => Some(adapter),
         }
     }
 
@@ -64,7 +110,9 @@ impl Learner {
         change: impl FnOnce(&mut Parameters) -> Result<T, TrainError>,
     ) -> Result<T, TrainError> {
         match self {
-            Self::Model(params) => change(params),
+            Self::Model(params) | Self::ModelOnGrid { params, .. } => change(params),
+            // Without magnitudes nothing else depends on an adapter.
+            Self::AdapterOnGrid { adapter, .. } => change(adapter.params_mut()),
             Self::Adapter { base, adapter } => {
                 let result = change(adapter.params_mut())?;
                 adapter.refresh(cpu, &base.weights());
@@ -84,6 +132,18 @@ impl Learner {
         Ok(match self {
             Self::Model(params) => decoder.loss_and_gradients(compute, params, pair, pass, grads)?,
             Self::Adapter { .. } => decoder.adapter_gradients(compute, &self.weights(), pair, pass, grads)?,
+            Self::ModelOnGrid { grid, .. } => {
+                decoder.loss_and_gradients(compute, &grid.values, pair, pass, grads)?
+            }
+            Self::AdapterOnGrid { adapter, grid, dense, .. } => {
+                let mut dense = dense.borrow_mut();
+                compute.cpu.clear(&mut dense.data);
+                let mut ignore = |_: usize, _: &Parameters| {};
+                let all: (_, LayerFinished<'_>) = (&mut *dense, &mut ignore);
+                let loss = decoder.loss_and_gradients(compute, &grid.values, pair, pass, all)?;
+                adapter.project(compute, &dense, grads.0);
+                loss
+            }
         })
     }
 }

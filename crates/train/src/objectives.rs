@@ -3,13 +3,17 @@
 //! An [`Objective`] owns its data. It turns the next of it into gradients, measures held-out data, and says where it
 //! stands, so that a resumed run goes on with the same bits.
 
+pub(crate) mod distill;
 pub(crate) mod feed;
 #[cfg(test)]
 mod golden;
+pub(crate) mod online;
 pub(crate) mod pairs;
+mod policy_loss;
 mod preference_loss;
 mod reference;
 pub(crate) mod reward;
+pub(crate) mod scorer;
 mod supervised;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! What a run will take, found by preparing it and making a few of its steps.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,7 @@ impl Plan {
 /// As those of a run.
 pub fn plan(
     recipe: &Recipe,
-    cpu: &Cpu,
+    cpu: &Arc<Cpu>,
     joules: &dyn Fn() -> Option<f64>,
     observer: &mut dyn Observer,
 ) -> Result<Plan, TrainError> {

@@ -1,6 +1,8 @@
 //! From a recipe to a trainer and its data: tokenizer, configuration, weights, token sources, packed batches.
 
+mod distill;
 mod preferences;
+mod rollouts;
 mod supervised;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use crate::learner::Frozen;
 use crate::objectives::Objective;
 use crate::observer::{Event, Observer};
 use crate::optimizer::OptimizerSettings;
+use crate::qat::Grid;
 use crate::recipe::{DataSection, LoraSection, Recipe, Stage};
 use crate::run_folder::{ADAPTER_FOLDER, MODEL_FOLDER};
 use crate::text::Text;
@@ -66,7 +69,7 @@ impl Prepared<'_> {
 /// Reads everything that the recipe names. `tokenizer` is the one that an earlier start of the run trained.
 pub(crate) fn prepare<'a>(
     recipe: &Recipe,
-    cpu: &'a Cpu,
+    cpu: &'a Arc<Cpu>,
     tokenizer: Option<&Path>,
     observer: &mut dyn Observer,
 ) -> Result<Prepared<'a>, TrainError> {
@@ -91,8 +94,22 @@ pub(crate) fn prepare<'a>(
     let objective = match recipe.train.stage {
         Stage::Pretrain | Stage::Sft => supervised::objective(recipe, &corpus, (&text, cpu), observer)?,
         Stage::Dpo | Stage::Reward => preferences::objective(recipe, &corpus, (&text, cpu), observer)?,
+        Stage::Distill => match recipe.distill.as_ref().filter(|distill| !distill.on_policy) {
+            Some(section) => distill::objective((recipe, section), &corpus, (&text, cpu), observer)?,
+            None => rollouts::objective(recipe, &corpus, (&text, cpu), observer)?,
+        },
+        Stage::Ppo | Stage::Grpo => rollouts::objective(recipe, &corpus, (&text, cpu), observer)?,
     };
     let trainer = trainer(recipe, cpu, config, start)?;
+    let trainer = match &recipe.qat {
+        Some(qat) => {
+            let config = trainer.config().clone();
+            let layout = Arc::new(Layout::new(&config));
+            let grid = Grid::new(&config, layout, &qat.file_types(), recipe.train.seed);
+            trainer.train_on(grid)?
+        }
+        None => trainer,
+    };
     let event = Event::Model {
         parameters: Layout::new(trainer.config()).num_elements(),
         trained: trainer.params().layout().num_elements(),
@@ -124,7 +141,9 @@ fn trainer<'a>(
     let settings = trainer_settings(recipe, cpu);
     if let (Some(lora), Some(start)) = (&recipe.lora, &start) {
         let both = adapter(lora, &config, start, cpu)?;
-        return Trainer::of_adapter(cpu, config, both, settings);
+        let mut trainer = Trainer::of_adapter(cpu, config, both, settings)?;
+        trainer.keep_source(start.clone());
+        return Ok(trainer);
     }
     let layout = Arc::new(Layout::new(&config));
     let params = match &start {
@@ -231,6 +250,7 @@ fn configuration(recipe: &Recipe, start: Option<&ModelFile>, text: &Text) -> Res
     }
     config.heads = match recipe.train.stage {
         Stage::Reward => Heads::Score,
+        Stage::Ppo => Heads::Both,
         _ => Heads::Vocabulary,
     };
     if recipe.train.sequence_length > config.max_position_embeddings {

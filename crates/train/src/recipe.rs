@@ -7,10 +7,13 @@
 mod check;
 mod control;
 mod dial;
+mod distill;
 mod lora;
+mod online;
 mod optimizer;
 mod parse;
 mod preference;
+mod qat;
 #[cfg(test)]
 mod tests;
 
@@ -19,11 +22,15 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use shakti_kernels::{Cpu, Precision};
 
+use crate::rewards::RewardSection;
 use crate::schedule::{Schedule, ScheduleKind};
 pub use control::{ControlSection, FinalModel};
+pub use distill::{DistillSection, DistillTargets, Divergence};
 pub use lora::LoraSection;
+pub use online::{Advantage, GrpoSection, PpoSection, RolloutSection};
 pub use optimizer::{AdamWSection, MuonSection, OptimizerKind};
 pub use preference::{DpoSection, PreferenceLoss, RewardTrainingSection};
+pub use qat::QatSection;
 
 /// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +54,24 @@ pub struct Recipe {
     /// A reward model.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reward: RewardTrainingSection,
+    /// How the model is sampled.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollouts: RolloutSection,
+    /// What samples are worth.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewards: Vec<RewardSection>,
+    /// PPO.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ppo: PpoSection,
+    /// GRPO and RLOO.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub grpo: GrpoSection,
+    /// A teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillSection>,
+    /// The formats whose grids are trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qat: Option<QatSection>,
     /// When it ends early, which checkpoints stay, what it ends with.
     #[serde(default)]
     pub control: ControlSection,
@@ -154,6 +179,12 @@ pub enum Stage {
     Dpo,
     /// Pairs: a reward model.
     Reward,
+    /// Prompts that the model answers itself: PPO.
+    Ppo,
+    /// The same: GRPO and RLOO.
+    Grpo,
+    /// What a teacher says.
+    Distill,
 }
 
 impl Stage {
@@ -164,12 +195,20 @@ impl Stage {
             Self::Sft => "sft",
             Self::Dpo => "dpo",
             Self::Reward => "reward",
+            Self::Ppo => "ppo",
+            Self::Grpo => "grpo",
+            Self::Distill => "distill",
         }
     }
 
     /// Whether its records are preference pairs or rated answers.
     pub fn learns_from_pairs(self) -> bool {
         matches!(self, Self::Dpo | Self::Reward)
+    }
+
+    /// Whether it learns from what the model itself writes.
+    pub fn learns_from_rollouts(self) -> bool {
+        matches!(self, Self::Ppo | Self::Grpo)
     }
 
     /// Whether its gradients are those of next tokens, which several processes can share.

@@ -1,6 +1,7 @@
 //! A whole run: prepare, fix the number of steps, train, validate, save, finish; or go on where one stopped.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use shakti_kernels::Cpu;
 
@@ -20,7 +21,7 @@ pub struct RunSettings<'a> {
     /// Everything that determines the result.
     pub recipe: Recipe,
     /// Kernels and threads.
-    pub cpu: &'a Cpu,
+    pub cpu: &'a Arc<Cpu>,
     /// What to do with what is in the run folder.
     pub start: Start,
     /// Asked between steps; true saves a checkpoint and ends the run.

@@ -5,6 +5,7 @@
 //! contamination.json what the training records share with test sets and held-out records
 //! tokenizer/         the tokenizer, if the run trained one
 //! reference.safetensors  what the reference says of preference data
+//! teacher.bin        what a teacher says of the data
 //! log.jsonl          one line a step
 //! checkpoint-<step>/ Hugging Face folder (or PEFT folder of an adapter) and training state
 //! model/             Hugging Face folder of the finished model
@@ -32,6 +33,8 @@ pub const MODEL_FOLDER: &str = "model";
 pub const ADAPTER_FOLDER: &str = "adapter";
 /// Name of the file of what the reference says.
 pub(crate) const REFERENCE_FILE: &str = "reference.safetensors";
+/// Name of the file of what a teacher says.
+pub(crate) const TEACHER_FILE: &str = "teacher.bin";
 /// Name of the page about the run, which whoever started it writes.
 pub const REPORT_FILE: &str = "report.html";
 /// Name of the folder of a tokenizer that the run trained.
@@ -218,7 +221,7 @@ impl RunFolder {
             remove(&checkpoints.path(step))?;
         }
         let folders = [MODEL_FOLDER, ADAPTER_FOLDER, TOKENIZER_FOLDER, TENSORBOARD_FOLDER];
-        let files = [LOG_FILE, CONTAMINATION_FILE, REFERENCE_FILE, REPORT_FILE, RECIPE_FILE];
+        let files = [LOG_FILE, CONTAMINATION_FILE, REFERENCE_FILE, TEACHER_FILE, REPORT_FILE, RECIPE_FILE];
         for name in folders.into_iter().chain(files) {
             remove(&self.path.join(name))?;
         }

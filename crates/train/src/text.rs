@@ -1,6 +1,7 @@
 //! The tokenizer of a run: opened or trained, with its chat template and its files.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use shakti_checkpoint::{FolderContents, ModelFile, TokenizerSource};
 use shakti_data::{Corpus, DataError, Split, TextEncoder};
@@ -13,9 +14,10 @@ const MIN_FREQUENCY: u64 = 2;
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
 /// A tokenizer, its chat template (ours if it has none), and the files they came from.
+#[derive(Clone)]
 pub(crate) struct Text {
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
+    tokenizer: Arc<Tokenizer>,
+    template: Arc<ChatTemplate>,
     files: FolderContents,
 }
 
@@ -26,7 +28,7 @@ impl Text {
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
         let files = FolderContents::of_tokenizer(&file)?;
         let template = ChatTemplate::of(&tokenizer)?;
-        Ok(Self { tokenizer, template, files })
+        Ok(Self { tokenizer: tokenizer.into(), template: template.into(), files })
     }
 
     /// The tokenizer of an open model; one that lies in a GGUF file has no files of its own.
@@ -36,7 +38,7 @@ impl Text {
         }
         let tokenizer = model.read_tokenizer()?;
         let template = ChatTemplate::of(&tokenizer)?;
-        Ok(Self { tokenizer, template, files: FolderContents::default() })
+        Ok(Self { tokenizer: tokenizer.into(), template: template.into(), files: FolderContents::default() })
     }
 
     /// Trains one on the training records of all files of the corpus.
@@ -64,7 +66,7 @@ impl Text {
             chat_template: Some(chat_template),
             others: vec![(SPECIAL_TOKENS_FILE.into(), special_tokens_map_json.into_bytes())],
         };
-        Ok(Self { tokenizer, template, files })
+        Ok(Self { tokenizer: tokenizer.into(), template: template.into(), files })
     }
 
     /// What turns records into ids and mask.

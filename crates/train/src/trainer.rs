@@ -2,17 +2,19 @@
 
 use std::ops::Range;
 
+use shakti_checkpoint::Merged;
 use shakti_data::Batch as DataBatch;
 use shakti_kernels::{Cpu, Precision, Work};
 use shakti_model::{
     Adapter, Batch, Compute, Decoder, End, LayerFinished, LossSum, ModelConfig, Outputs, Parameters, Targets,
-    TrainPass,
+    Teacher, TensorSource, TrainPass, Weights,
 };
 
 use crate::TrainError;
-use crate::learner::{Frozen, Learner};
+use crate::learner::{Frozen, Learner, Source};
 use crate::optimizer::{Optimizer, OptimizerSettings};
 use crate::parallel::{Parallel, Sums};
+use crate::qat::Grid;
 use crate::ranks::Ranks;
 use crate::schedule::Schedule;
 
@@ -58,6 +60,8 @@ pub struct Trainer<'a> {
     pub(crate) optimizer: Optimizer,
     /// Absent where this process trains alone.
     parallel: Option<Parallel<'a>>,
+    /// The tensors that an adapter stands beside, where something needs them merged.
+    source: Option<Source>,
 }
 
 impl<'a> Trainer<'a> {
@@ -96,7 +100,45 @@ impl<'a> Trainer<'a> {
         let decoder = Decoder::new(config)?;
         let grads = Parameters::zeros(learner.params().layout().clone());
         let optimizer = Optimizer::new(learner.params(), settings.optimizer);
-        Ok(Self { cpu, decoder, settings, learner, grads, optimizer, parallel: None })
+        Ok(Self { cpu, decoder, settings, learner, grads, optimizer, parallel: None, source: None })
+    }
+
+    /// Keeps the tensors that an adapter stands beside, so that both can be merged.
+    pub(crate) fn keep_source(&mut self, source: Source) {
+        self.source = Some(source);
+    }
+
+    /// From now on passes see the weights on a grid.
+    pub(crate) fn train_on(self, grid: Grid) -> Result<Self, TrainError> {
+        let learner = self.learner.on_grid(grid, self.source.clone());
+        let mut trainer = Self { learner, ..self };
+        trainer.refresh_grid()?;
+        Ok(trainer)
+    }
+
+    fn refresh_grid(&mut self) -> Result<(), TrainError> {
+        let step = self.steps() + 1;
+        self.learner.refresh_grid(self.cpu, self.decoder.config(), step)
+    }
+
+    /// Hands out the tensors of the model as serving would see it: with an adapter merged, on the grid if there is one.
+    ///
+    /// # Errors
+    /// An adapter whose base's tensors were not kept.
+    pub(crate) fn with_tensors<T>(&self, take: impl FnOnce(&dyn TensorSource) -> T) -> Result<T, TrainError> {
+        match (&self.learner, &self.source) {
+            (Learner::Model(params), _) => Ok(take(params)),
+            (Learner::ModelOnGrid { grid, .. } | Learner::AdapterOnGrid { grid, .. }, _) => {
+                Ok(take(&grid.values))
+            }
+            (Learner::Adapter { adapter, .. }, Some(source)) => {
+                Ok(take(&Merged::new(self.decoder.config(), &**source, adapter, self.cpu)))
+            }
+            (Learner::Adapter { .. }, None) => {
+                let problem = "an adapter beside weights that are in no file cannot be sampled".into();
+                Err(TrainError::Data { key: "lora".into(), problem })
+            }
+        }
     }
 
     /// Trains together with other ranks that have the same model, settings and batches.
@@ -178,7 +220,8 @@ impl<'a> Trainer<'a> {
         self.learner.change(self.cpu, |trained| {
             trained.data.copy_from_slice(&params.data);
             Ok(())
-        })
+        })?;
+        self.refresh_grid()
     }
 
     /// One step on the micro-batches together: the gradient is that of their mean loss, as if they were one batch. Several
@@ -274,6 +317,7 @@ impl<'a> Trainer<'a> {
             }
             Ok(norm)
         })?;
+        self.refresh_grid()?;
         Ok(StepResult { step, loss, grad_norm, learning_rate, tokens })
     }
 
@@ -314,6 +358,40 @@ impl<'a> Trainer<'a> {
         Ok(self.decoder.outputs(compute, &weights, model_batch(batch, &rows), targets(batch))?)
     }
 
+    /// How far the weights as they are lie from a teacher on a batch.
+    ///
+    /// # Errors
+    /// A batch or teacher that does not fit the model.
+    pub(crate) fn teacher_loss(
+        &self,
+        batch: &DataBatch,
+        teacher: Teacher<'_>,
+    ) -> Result<LossSum, TrainError> {
+        let compute = Compute { cpu: self.cpu, precision: self.settings.precision };
+        let rows = rows(batch);
+        let weights = self.learner.weights();
+        Ok(self.decoder.teacher_loss(compute, &weights, model_batch(batch, &rows), teacher)?)
+    }
+
+    /// [`Trainer::outputs`] by the policy that the run began with: these weights, or what the adapter stands beside.
+    ///
+    /// # Errors
+    /// As [`Trainer::outputs`].
+    pub(crate) fn reference_outputs(
+        &self,
+        reference: Option<&Parameters>,
+        batch: &DataBatch,
+    ) -> Result<Outputs, TrainError> {
+        let compute = Compute { cpu: self.cpu, precision: self.settings.precision };
+        let rows = rows(batch);
+        let weights = match (reference, &self.learner) {
+            (Some(params), _) => Weights::dense(params),
+            (None, Learner::Adapter { base, .. }) => base.weights(),
+            (None, _) => return self.outputs(batch),
+        };
+        Ok(self.decoder.outputs(compute, &weights, model_batch(batch, &rows), targets(batch))?)
+    }
+
     fn non_finite_parameter(&self) -> Option<String> {
         let params = self.learner.params();
         let specs = params.layout().specs();
@@ -335,7 +413,7 @@ fn add_gradients(
     learner.gradients(run, (model_batch(batch, &rows), end), pass, grads)
 }
 
-fn rows(batch: &DataBatch) -> Vec<Range<usize>> {
+pub(crate) fn rows(batch: &DataBatch) -> Vec<Range<usize>> {
     batch.segments.iter().map(|segment| segment.start..segment.start + segment.len).collect()
 }
 
@@ -345,6 +423,11 @@ fn model_batch<'a>(batch: &'a DataBatch, rows: &'a [Range<usize>]) -> Batch<'a> 
 
 pub(crate) fn targets(batch: &DataBatch) -> Targets<'_> {
     Targets { targets: &batch.targets, weights: &batch.weights }
+}
+
+/// A number that a seed and a step determine.
+pub(crate) fn draw(seed: u64, step: u64) -> u64 {
+    mix(mix(seed) ^ step)
 }
 
 /// SplitMix64 over (seed, step, micro-batch), so that no state has to be saved.

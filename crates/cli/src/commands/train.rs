@@ -40,6 +40,17 @@ enum TrainCommand {
     /// Train a reward model: it scores answers, and writes none
     #[command(after_help = "Example:\n  shakti train reward recipes/nano/reward.toml")]
     Reward(RunArgs),
+    /// Learn from rewards for what the model writes: PPO, with a head that estimates values
+    #[command(after_help = "Example:\n  shakti train ppo recipes/nano/ppo.toml")]
+    Ppo(RunArgs),
+    /// Learn from rewards for what the model writes, compared within groups: GRPO or RLOO
+    #[command(
+        after_help = "Example:\n  shakti train grpo recipes/nano/grpo.toml --set grpo.advantage=leave_one_out"
+    )]
+    Grpo(RunArgs),
+    /// Learn what a larger model with the same vocabulary says
+    #[command(after_help = "Example:\n  shakti train distill recipes/nano/distill.toml")]
+    Distill(RunArgs),
     /// Say beforehand what a recipe takes: memory, tokens per second, hours, and joules where the machine counts them
     #[command(after_help = "Example:\n  shakti train plan recipes/nano/pretrain.toml")]
     Plan(plan::PlanArgs),
@@ -111,6 +122,9 @@ fn run_as(args: &TrainArgs, settings: &Settings, together: Option<&Together>) ->
         TrainCommand::Sft(args) => (args, Stage::Sft),
         TrainCommand::Dpo(args) => (args, Stage::Dpo),
         TrainCommand::Reward(args) => (args, Stage::Reward),
+        TrainCommand::Ppo(args) => (args, Stage::Ppo),
+        TrainCommand::Grpo(args) => (args, Stage::Grpo),
+        TrainCommand::Distill(args) => (args, Stage::Distill),
         TrainCommand::Plan(args) => return plan::run(args, settings),
     };
     let recipe = args.recipe.load()?;

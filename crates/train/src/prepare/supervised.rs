@@ -23,11 +23,7 @@ pub(super) fn objective(
 ) -> Result<Box<dyn Objective>, TrainError> {
     let train = &recipe.train;
     let targets = if train.stage == Stage::Pretrain { Targets::All } else { Targets::Answers };
-    let shape = BatchSettings {
-        sequence_length: train.sequence_length,
-        batch_tokens: recipe.micro_batch_tokens(),
-        seed: train.seed,
-    };
+    let shape = shape(recipe);
     let (mut parts, mut validation) = (Vec::new(), Vec::new());
     for source in &recipe.data.sources {
         let name = source.path.display().to_string();
@@ -61,8 +57,21 @@ pub(super) fn objective(
     Ok(Box::new(Supervised::new(BatchLoader::new(parts, shape)?, micro_batches, validation)))
 }
 
+/// How batches are cut.
+pub(super) fn shape(recipe: &Recipe) -> BatchSettings {
+    BatchSettings {
+        sequence_length: recipe.train.sequence_length,
+        batch_tokens: recipe.micro_batch_tokens(),
+        seed: recipe.train.seed,
+    }
+}
+
 /// Batches in the order of the source, up to `most` tokens but at least one.
-fn first_batches(source: &TokenSource, shape: BatchSettings, most: usize) -> Result<Vec<Batch>, TrainError> {
+pub(super) fn first_batches(
+    source: &TokenSource,
+    shape: BatchSettings,
+    most: usize,
+) -> Result<Vec<Batch>, TrainError> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut tokens = 0;
     for batch in shakti_data::batches::one_epoch(source, shape)? {

@@ -1,6 +1,6 @@
 //! What a recipe's types cannot say: ranges, and keys that exclude each other.
 
-use super::{FinalModel, Recipe, lora, preference};
+use super::{FinalModel, Recipe, distill, lora, online, preference, qat};
 
 /// A key and what is wrong with it.
 pub(super) type Problem = (&'static str, String);
@@ -11,6 +11,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     data(recipe)?;
     lengths(recipe)?;
     preference::check(recipe)?;
+    online::check(recipe)?;
+    qat::check(recipe)?;
+    distill::check(recipe)?;
     learning_rate(recipe)?;
     optimizer(recipe)?;
     control(recipe)

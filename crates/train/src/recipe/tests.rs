@@ -198,6 +198,10 @@ fn keys(prefix: &str, table: &toml::Table, found: &mut Vec<String>) {
     }
 }
 
+fn parse_section<T: serde::de::DeserializeOwned>(text: &str) -> T {
+    toml::from_str(text).expect("a section")
+}
+
 #[test]
 fn every_key_stands_in_the_documentation() {
     let overrides = ["train.micro_batch_tokens=64", "data.split_with=['x']", "data.document_fields=['x']"];
@@ -216,6 +220,15 @@ fn every_key_stands_in_the_documentation() {
     ];
     found.extend(rare.map(String::from));
     keys("lora", &toml::Table::try_from(LoraSection::default()).expect("a table"), &mut found);
+    let mut section = |name: &str, table: toml::Table| keys(name, &table, &mut found);
+    section("dpo", toml::Table::try_from(DpoSection::default()).expect("a table"));
+    section("reward", toml::Table::try_from(RewardTrainingSection::default()).expect("a table"));
+    section("rollouts", toml::Table::try_from(RolloutSection::default()).expect("a table"));
+    section("ppo", toml::Table::try_from(PpoSection::default()).expect("a table"));
+    section("grpo", toml::Table::try_from(GrpoSection::default()).expect("a table"));
+    let distill = parse_section("teacher = 't'");
+    section("distill", toml::Table::try_from::<DistillSection>(distill).expect("a table"));
+    found.push("qat.formats".into());
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats/recipe.md");
     let page = std::fs::read_to_string(page).expect("the page");
     assert!(found.len() > 30, "{found:?}");

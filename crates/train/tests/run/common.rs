@@ -1,6 +1,7 @@
 //! A small corpus, a small model, a recipe for both, and an observer that remembers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use shakti_kernels::{Cpu, KernelSet};
 use shakti_train::{Event, LogLine, Observer, Outcome, Pace, Recipe, RunSettings, Start, TrainError, train};
@@ -133,13 +134,18 @@ impl Observer for Heard {
     }
 }
 
-pub fn cpu(threads: usize) -> Cpu {
-    Cpu::new(KernelSet::best().expect("a kernel set"), threads)
+pub fn cpu(threads: usize) -> Arc<Cpu> {
+    Arc::new(Cpu::new(KernelSet::best().expect("a kernel set"), threads))
 }
 
 pub const RESUME: Start = Start::Resume { allow_other_kernels: false };
 
-pub fn run_on(cpu: &Cpu, recipe: Recipe, start: Start, heard: &mut Heard) -> Result<Outcome, TrainError> {
+pub fn run_on(
+    cpu: &Arc<Cpu>,
+    recipe: Recipe,
+    start: Start,
+    heard: &mut Heard,
+) -> Result<Outcome, TrainError> {
     let stage = recipe.train.stage;
     let settings = RunSettings { recipe, cpu, start, stop: &|| false, pace: Pace::default(), ranks: None };
     train(settings, stage, heard)

@@ -4,7 +4,7 @@ mod adapters;
 mod common;
 mod contamination;
 mod control;
-mod preferences;
+mod objectives;
 mod ranks;
 mod refusals;
 mod resume;

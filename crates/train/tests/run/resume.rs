@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use shakti_kernels::{Cpu, KernelSet};
 use shakti_train::{MODEL_FOLDER, Pace, RunSettings, Stage, Start, TrainError, train};
@@ -109,7 +110,7 @@ fn another_kernel_set_needs_a_word_and_is_reported() {
         println!("skipped: this CPU has one kernel set");
         return;
     };
-    let other = Cpu::new(other, 1);
+    let other = Arc::new(Cpu::new(other, 1));
     let run = |start, heard: &mut Heard| run_on(&other, recipe(data.path(), &out, &[]), start, heard);
     let error = run(RESUME, &mut Heard::default()).expect_err("another kernel set");
     assert!(matches!(error, TrainError::Resume { .. }));

@@ -1,4 +1,4 @@
-//! Stages that learn from pairs: what they learn, what they refuse, and that a kill changes nothing.
+//! Stages after fine-tuning: what they learn, what they refuse, and that a kill changes nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -27,9 +27,16 @@ fn stage(data: &Path, from: &Path, out: &str, stage: &str, sections: &str, sets:
 }
 
 #[test]
-fn every_loss_learns_to_prefer_and_goes_on_after_a_kill_with_the_same_bits() {
+fn every_objective_goes_on_after_a_kill_with_the_same_bits() {
     let (data, from) = begun();
     let lora = "[lora]\nrank = 4\nalpha = 8.0\n";
+    let same = "[rollouts]\nprompts = 3\ngroup = 4\nmax_new_tokens = 12\nvalidation_prompts = 4\nbatch_size = 5\n\
+                [[rewards]]\nkind = 'length'\nmin = 2\nmax = 4\nslack = 8\n";
+    let ppo = format!("{same}[ppo]\nepochs = 2\nminibatches = 2\nkl_target = 0.02\nkl_horizon = 50.0\n");
+    let grpo = format!("{same}[grpo]\nepochs = 2\n");
+    let teacher = format!("[distill]\nteacher = '{}'\nk = 8\n", from.display());
+    let own = format!("{teacher}on_policy = true\ndivergence = 'reverse'\n{same}");
+    let grid = "[qat]\nformats = ['q4_0', 'q8_0']\n";
     let cases = [
         ("sigmoid", "dpo", "[dpo]\nloss = 'sigmoid'\n", ""),
         ("ipo", "dpo", "[dpo]\nloss = 'ipo'\n", ""),
@@ -38,10 +45,23 @@ fn every_loss_learns_to_prefer_and_goes_on_after_a_kill_with_the_same_bits() {
         ("simpo", "dpo", "[dpo]\nloss = 'simpo'\nbeta = 2.0\n", ""),
         ("adapter", "dpo", "[dpo]\nbeta = 0.5\n", lora),
         ("reward", "reward", "", ""),
+        ("ppo", "ppo", ppo.as_str(), ""),
+        ("grpo", "grpo", grpo.as_str(), ""),
+        ("grpo-adapter", "grpo", grpo.as_str(), lora),
+        ("distill", "distill", teacher.as_str(), ""),
+        ("distill-own", "distill", own.as_str(), ""),
+        ("on-grid", "dpo", grid, ""),
+        ("adapter-on-grid", "dpo", grid, lora),
     ];
     for (name, kind, section, more) in cases {
         let sections = format!("{section}{more}");
-        let of = |out: &str| stage(data.path(), &from, out, kind, &sections, &["train.steps=15"]);
+        let distils = kind == "distill" && !section.contains("on_policy");
+        let sources = format!(
+            "data.sources=[{{path='{}/{}'}}]",
+            data.path().display(),
+            if distils { "chat.jsonl" } else { "pairs.jsonl" }
+        );
+        let of = |out: &str| stage(data.path(), &from, out, kind, &sections, &["train.steps=15", &sources]);
         let whole = data.path().join(name);
         run(of(name), Start::New).unwrap_or_else(|error| panic!("{name}: {error}"));
         let cut = format!("{name}-cut");
@@ -58,7 +78,12 @@ fn every_loss_learns_to_prefer_and_goes_on_after_a_kill_with_the_same_bits() {
         assert!(bytes_of(&out.join(result)) == bytes_of(&whole.join(result)), "{name}: weights differ");
         let lines = shakti_train::Log::read(&whole).expect("a log");
         let last = &lines.last().expect("a line").measures;
-        assert!(last["eval/rewards/margins"] > 0.0, "{name}: {last:?}");
+        if kind == "dpo" || kind == "reward" {
+            assert!(last["eval/rewards/margins"] > 0.0, "{name}: {last:?}");
+        }
+        let gap =
+            lines.iter().filter_map(|line| line.measures.get("engine_gap/p999")).copied().fold(0.0, f64::max);
+        assert!(gap < 1e-4, "{name}: engine and trainer differ by {gap}");
     }
 }
 
