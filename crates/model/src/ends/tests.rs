@@ -173,3 +173,39 @@ fn a_teacher_that_does_not_fit_is_refused() {
     assert!(refused(&[0; 12], &[0.0; 11]).contains("teacher.log_probs"));
     assert!(refused(&[11; 12], &[0.0; 12]).contains("11"));
 }
+
+/// The divergence of single rows against PyTorch (`reference/make_objective_goldens.py`).
+#[test]
+fn divergences_and_their_gradients_are_those_of_pytorch() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/objectives/distillation.json");
+    let golden: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("a golden file")).expect("JSON");
+    let numbers = |value: &serde_json::Value| -> Vec<f64> {
+        value.as_array().expect("a list").iter().map(|number| number.as_f64().expect("a number")).collect()
+    };
+    for (name, direction) in [("forward", Direction::Forward), ("reverse", Direction::Reverse)] {
+        for row in 0..3 {
+            let logits = numbers(&golden["logits"][row]);
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            let mut values: Vec<f32> = logits.iter().map(|logit| (logit.exp() / sum) as f32).collect();
+            let nats = -values[0].ln();
+            values[0] -= 1.0;
+            let ids: Vec<u32> = numbers(&golden["ids"][row]).iter().map(|id| *id as u32).collect();
+            let log_probs: Vec<f32> = numbers(&golden["log_q"][row]).iter().map(|log| *log as f32).collect();
+            let targets = Targets { targets: &[0], weights: &[1.0] };
+            let teacher = Teacher { targets, ids: &ids, log_probs: &log_probs, direction, hard_share: 0.0 };
+            let loss = teacher.row_gradient(0, &mut values, (0, nats));
+            let expected = golden[name]["loss"][row].as_f64().expect("a number");
+            assert!(
+                (f64::from(loss) - expected).abs() < 1e-5 * (1.0 + expected),
+                "{name} {row}: {loss}, {expected}"
+            );
+            for (found, expected) in values.iter().zip(numbers(&golden[name]["gradient"][row])) {
+                assert!(
+                    (f64::from(*found) - expected).abs() < 2e-6 * (1.0 + expected.abs()),
+                    "{name} {row}: {found}, {expected}"
+                );
+            }
+        }
+    }
+}

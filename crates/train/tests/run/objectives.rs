@@ -3,6 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use shakti_checkpoint::{ExportTokenizer, GgufExport, ModelFile, Overwrite};
+use shakti_engine::{Network, ScoredWindow};
+use shakti_kernels::blocks::{DType, dequantize_row};
+use shakti_model::{ParamSpec, TensorData, TensorSource};
+use shakti_quant::{Options, QuantizedModel, plan};
+use shakti_tokenizer::Tokenizer;
 use shakti_train::{MODEL_FOLDER, Recipe, Start, TrainError};
 
 use crate::common::{
@@ -135,4 +141,65 @@ fn what_cannot_be_learnt_from_is_refused_by_name() {
     let error = refused(of("chats"));
     assert!(error.contains("pairs.jsonl") && error.contains("preference pair"), "{error}");
     assert!(matches!(run(of("again"), Start::New), Err(TrainError::DataFile(_))));
+}
+
+#[test]
+fn what_is_trained_on_a_grid_is_what_the_file_holds() {
+    let (data, from) = begun();
+    for format in ["q4_0", "q8_0", "q4_k_m"] {
+        let sets =
+            ["train.steps=12", &format!("data.sources=[{{path='{}/chat.jsonl'}}]", data.path().display())];
+        let section = format!("[qat]\nformats = ['{format}']\n");
+        let recipe = stage(data.path(), &from, format, "sft", &section, &sets);
+        let mut heard = Heard::default();
+        let folder = run_on(&cpu(2), recipe, Start::New, &mut heard).expect("a run").model.expect("a model");
+        let (model, cpu) = (ModelFile::open(&folder).expect("the model"), cpu(1));
+        let plan = plan(model.config(), format.parse().expect("a type"), None);
+        let blocks = QuantizedModel::new(&cpu, &model, &plan, Options::default(), |_| {}).expect("blocks");
+        let tokenizer = Tokenizer::open(&folder).expect("the tokenizer");
+        let dtype =
+            |spec: &ParamSpec| plan.iter().find(|tensor| tensor.spec == *spec).expect("planned").dtype;
+        let export = GgufExport {
+            config: model.config(),
+            name: "model",
+            file_type: 2,
+            dtype: &dtype,
+            tokenizer: ExportTokenizer::Tokenizer(&tokenizer),
+            extra: &[],
+        };
+        let path = data.path().join(format!("{format}.gguf"));
+        export.write(&path, Overwrite::Refuse, &blocks).expect("a file");
+        let file = ModelFile::open(&path).expect("the file");
+        let ids: Vec<u32> = (0..60).map(|i| i * 7 % 250).collect();
+        let windows = [ScoredWindow { ids: &ids, scored_from: 1 }];
+        let nats = |source: &dyn TensorSource| {
+            let network = Network::load(model.config().clone(), source, cpu.clone()).expect("a network");
+            network.losses(&windows).expect("a loss")[0].nats
+        };
+        let (in_memory, in_file) = (nats(&blocks), nats(&file));
+        assert_eq!(in_memory.to_bits(), in_file.to_bits(), "{format}");
+        // The trainer multiplies by the values of the blocks; serving rounds activations to 8 bits besides.
+        let values = nats(&Dequantized(&blocks));
+        assert!((values / in_file - 1.0).abs() < 0.02, "{format}: {values} by values, {in_file} served");
+        assert!(nats(&model) != values, "{format} rounds something");
+        let last = heard.lines.last().expect("a line");
+        assert!(last.validation_loss.is_some_and(|loss| loss.is_finite()), "{last:?}");
+    }
+}
+
+/// Blocks as the f32 values they stand for.
+struct Dequantized<'a>(&'a QuantizedModel);
+
+impl TensorSource for Dequantized<'_> {
+    fn tensor(&self, spec: &ParamSpec) -> Result<TensorData<'_>, Box<dyn std::error::Error + Send + Sync>> {
+        let data = self.0.tensor(spec)?;
+        let cols = spec.shape[spec.shape.len() - 1];
+        let mut values = vec![0.0f32; spec.num_elements()];
+        let row_bytes = data.bytes.len() / (spec.num_elements() / cols);
+        for (row, bytes) in values.chunks_exact_mut(cols).zip(data.bytes.chunks_exact(row_bytes)) {
+            dequantize_row(data.dtype, bytes, row)?;
+        }
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Ok(TensorData { dtype: DType::F32, bytes: std::borrow::Cow::Owned(bytes) })
+    }
 }
