@@ -95,7 +95,7 @@ pub(crate) fn prepare<'a>(
         Stage::Pretrain | Stage::Sft => supervised::objective(recipe, &corpus, (&text, cpu), observer)?,
         Stage::Dpo | Stage::Reward => preferences::objective(recipe, &corpus, (&text, cpu), observer)?,
         Stage::Distill => match recipe.distill.as_ref().filter(|distill| !distill.on_policy) {
-            Some(section) => distill::objective((recipe, section), &corpus, (&text, cpu), observer)?,
+            Some(section) => distill::objective((recipe, section), &corpus, (&text, cpu))?,
             None => rollouts::objective(recipe, &corpus, (&text, cpu), observer)?,
         },
         Stage::Ppo | Stage::Grpo => rollouts::objective(recipe, &corpus, (&text, cpu), observer)?,

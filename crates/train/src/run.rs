@@ -109,6 +109,10 @@ fn check_shares(recipe: &Recipe, ranks: &dyn Ranks) -> Result<(), TrainError> {
         let problem = format!("`{}` is trained by one process, not by several", recipe.train.stage.name());
         return Err(TrainError::Data { key: "train.stage".into(), problem });
     }
+    if recipe.qat.is_some() && recipe.lora.is_some() {
+        let problem = "an adapter is trained on a grid by one process, not by several".into();
+        return Err(TrainError::Data { key: "qat".into(), problem });
+    }
     let micro_batches = recipe.train.batch_tokens / recipe.micro_batch_tokens();
     if micro_batches.is_multiple_of(ranks.size()) {
         return Ok(());

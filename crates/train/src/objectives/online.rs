@@ -101,8 +101,8 @@ impl Online {
         let number = self.number();
         let chosen: Vec<usize> = (0..self.rollouts.prompts).map(|_| self.order.next_index()).collect();
         let prompts: Vec<&Prompt> = chosen.iter().map(|index| &self.prompts[*index]).collect();
-        let samples = self.sample(trainer, &prompts, Some(number))?;
-        let experience = self.judge(trainer, &prompts, samples)?;
+        let drawn = self.sample(trainer, &prompts, Some(number))?;
+        let experience = self.judge(trainer, &prompts, drawn)?;
         if let Kind::Ppo(section) = &self.kind {
             let samples = experience.samples.len() as f64;
             self.kl_coef = steered(section, self.kl_coef, experience.kl(), samples);
@@ -149,7 +149,7 @@ impl Objective for Online {
             return Ok(None);
         }
         let prompts: Vec<&Prompt> = self.held_out.iter().collect();
-        let samples = self.sample(trainer, &prompts, None)?;
+        let samples = self.sample(trainer, &prompts, None)?.samples;
         let mean = samples.iter().map(|sample| sample.reward).sum::<f64>() / samples.len() as f64;
         let tokens: usize = samples.iter().map(|sample| sample.sequence.completion().len()).sum();
         let measures = Measures::from([

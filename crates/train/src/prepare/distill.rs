@@ -12,7 +12,6 @@ use super::supervised;
 use crate::TrainError;
 use crate::objectives::Objective;
 use crate::objectives::distill::Distill;
-use crate::observer::Observer;
 use crate::recipe::{DistillSection, DistillTargets, Recipe};
 use crate::text::Text;
 
@@ -21,7 +20,6 @@ pub(super) fn objective(
     (recipe, section): (&Recipe, &DistillSection),
     corpus: &Corpus,
     (text, cpu): (&Text, &Arc<Cpu>),
-    _observer: &mut dyn Observer,
 ) -> Result<Box<dyn Objective>, TrainError> {
     let teacher = teacher(section, text, cpu)?;
     let which = match section.targets {

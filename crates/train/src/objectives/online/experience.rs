@@ -27,6 +27,12 @@ pub(crate) struct Sampled {
     engine: Vec<f32>,
 }
 
+/// Samples, and the mean score of each kind of reward before it is weighed.
+pub(crate) struct Drawn {
+    pub samples: Vec<Sampled>,
+    pub scores: Measures,
+}
+
 /// What is known of the tokens of one completion; all lists are as long as it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tokens {
@@ -45,8 +51,7 @@ pub(crate) struct Tokens {
 pub(crate) struct Experience {
     pub samples: Vec<(Sampled, Tokens)>,
     group: usize,
-    /// Scores of each kind, before they are weighed.
-    parts: Vec<(String, f64)>,
+    scores: Measures,
 }
 
 impl Online {
@@ -56,7 +61,7 @@ impl Online {
         trainer: &Trainer<'_>,
         prompts: &[&Prompt],
         round: Option<u64>,
-    ) -> Result<Vec<Sampled>, TrainError> {
+    ) -> Result<Drawn, TrainError> {
         let network = self.network(trainer)?;
         let section = &self.rollouts;
         let sampler = match round {
@@ -94,7 +99,10 @@ impl Online {
         let mut sampled: Vec<Sampled> = sampled.collect();
         let scores = self.score(prompts, &sampled)?;
         sampled.iter_mut().zip(&scores.total).for_each(|(sample, score)| sample.reward = f64::from(*score));
-        Ok(sampled)
+        let mean =
+            |scores: &[f32]| scores.iter().map(|score| f64::from(*score)).sum::<f64>() / scores.len() as f64;
+        let parts = scores.parts.iter().map(|(kind, scores)| (format!("rewards/{kind}"), mean(scores)));
+        Ok(Drawn { samples: sampled, scores: parts.collect() })
     }
 
     /// The engine over the weights as they are, in f32.
@@ -140,7 +148,7 @@ impl Online {
         &self,
         trainer: &Trainer<'_>,
         prompts: &[&Prompt],
-        samples: Vec<Sampled>,
+        Drawn { samples, scores }: Drawn,
     ) -> Result<Experience, TrainError> {
         let sizes: Vec<usize> = samples.iter().map(|sample| sample.sequence.ids.len()).collect();
         let mut tokens = Vec::with_capacity(samples.len());
@@ -161,9 +169,8 @@ impl Online {
             }
         }
         self.value(&samples, &mut tokens);
-        let parts = Vec::new();
         let group = samples.len() / prompts.len();
-        Ok(Experience { samples: samples.into_iter().zip(tokens).collect(), group, parts })
+        Ok(Experience { samples: samples.into_iter().zip(tokens).collect(), group, scores })
     }
 
     /// Fills in advantages and returns.
@@ -243,6 +250,6 @@ impl Experience {
             ("engine_gap/p999", gaps[(gaps.len() - 1) * 999 / 1000]),
         ];
         let own = named.into_iter().map(|(name, value)| (name.to_owned(), value));
-        own.chain(self.parts.iter().map(|(kind, score)| (format!("rewards/{kind}"), *score))).collect()
+        own.chain(self.scores.clone()).collect()
     }
 }
