@@ -21,7 +21,7 @@ struct Args {
     #[arg(long, default_value = "python bench/train_pytorch.py")]
     pytorch: String,
     /// Rows: names of shapes
-    #[arg(long, num_args = 1.., default_values = ["nano", "100m", "100m-recompute"])]
+    #[arg(long, num_args = 1.., default_values = ["nano", "100m", "100m-recompute", "100m-lora"])]
     rows: Vec<String>,
     /// PyTorch's modes
     #[arg(long, num_args = 1.., default_values = ["f32", "f32-compile", "bf16", "bf16-compile"])]
@@ -38,14 +38,14 @@ struct Args {
     json: Option<PathBuf>,
 }
 
-/// A shape, as both programs take it.
+/// What is trained, as both programs take it.
 struct Shape {
     name: &'static str,
     pytorch: &'static str,
     ours: &'static str,
 }
 
-const SHAPES: [Shape; 3] = [
+const SHAPES: [Shape; 4] = [
     Shape {
         name: "nano",
         pytorch: "nano",
@@ -60,6 +60,11 @@ const SHAPES: [Shape; 3] = [
         name: "100m-recompute",
         pytorch: "100m",
         ours: "--layers 10 --hidden 640 --ffn 2560 --heads 10 --kv-heads 5 --vocab 32000 --batch 4 --seq 512 --recompute",
+    },
+    Shape {
+        name: "100m-lora",
+        pytorch: "100m --lora-rank 16",
+        ours: "--layers 10 --hidden 640 --ffn 2560 --heads 10 --kv-heads 5 --vocab 32000 --batch 4 --seq 512 --lora-rank 16",
     },
 ];
 

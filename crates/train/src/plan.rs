@@ -28,8 +28,11 @@ pub struct Plan {
     pub preparation_seconds: f64,
     /// Optimizer steps.
     pub steps: u64,
-    /// Input tokens of a step.
+    /// Most input tokens of a step.
     pub batch_tokens: u64,
+    /// Input tokens of a step, the mean of those measured: a document that no longer fits waits for the next one.
+    #[serde(default)]
+    pub tokens_per_step: f64,
     /// Median of the measured steps.
     pub seconds_per_step: f64,
     /// Validations.
@@ -59,7 +62,7 @@ pub struct Plan {
 impl Plan {
     /// Input tokens per second of a step.
     pub fn tokens_per_s(&self) -> f64 {
-        self.batch_tokens as f64 / self.seconds_per_step
+        self.tokens_per_step / self.seconds_per_step
     }
 
     /// Seconds of the whole run after its preparation: steps, validations and checkpoints.
@@ -113,6 +116,7 @@ pub fn plan(
         preparation_seconds,
         steps,
         batch_tokens: train.batch_tokens as u64,
+        tokens_per_step: timings.step_tokens,
         seconds_per_step: timings.step,
         validations: if validated.is_none() { 0 } else { times(train.validate_every) },
         validation_seconds,

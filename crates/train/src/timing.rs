@@ -25,12 +25,22 @@ const CHECKPOINT_MODELS: f64 = 3.0;
 pub(crate) struct Timings {
     /// Median of the timed steps.
     pub step: f64,
+    /// Mean input tokens of a timed step: a document that no longer fits waits for the next batch, so they are fewer than the
+    /// recipe's.
+    pub step_tokens: f64,
     /// Mean energy of a timed step in joules, where the machine tells.
     pub step_joules: Option<f64>,
     /// A validation.
     pub validation: f64,
     /// Writing the model.
     pub write: f64,
+}
+
+/// What was found of a few steps: median seconds, mean tokens, mean joules.
+struct Steps {
+    seconds: f64,
+    tokens: f64,
+    joules: Option<f64>,
 }
 
 /// How steps are timed.
@@ -50,7 +60,7 @@ impl Measuring<'_> {
         let state = prepared.objective.state();
         let params = prepared.trainer.params().clone();
         prepared.trainer.set_schedule(DISCARDED);
-        let (step, step_joules) = self.steps(prepared)?;
+        let steps = self.steps(prepared)?;
         let validation = prepared.objective.validation_seconds(&prepared.trainer)?;
         let begin = Instant::now();
         (self.write)(prepared)?;
@@ -58,28 +68,30 @@ impl Measuring<'_> {
         prepared.trainer.reset(&params)?;
         prepared.objective.restore(&position)?;
         prepared.objective.set_state(&state);
-        Ok(Timings { step, step_joules, validation, write })
+        let Steps { seconds: step, tokens: step_tokens, joules: step_joules } = steps;
+        Ok(Timings { step, step_tokens, step_joules, validation, write })
     }
 
-    /// Median seconds of a step and mean joules.
-    fn steps(&self, prepared: &mut Prepared<'_>) -> Result<(f64, Option<f64>), TrainError> {
+    fn steps(&self, prepared: &mut Prepared<'_>) -> Result<Steps, TrainError> {
         let (mut begin, mut joules) = (Instant::now(), None);
-        let mut seconds = Vec::new();
+        let (mut seconds, mut tokens) = (Vec::new(), 0_u64);
         // Ranks time the same number of steps.
         while seconds.len() < 1 + TIMED_STEPS
             || prepared.trainer.agree(begin.elapsed().as_secs_f64()) < self.seconds
         {
             let started = Instant::now();
-            prepared.objective.step(&mut prepared.trainer)?;
+            let (made, _) = prepared.objective.step(&mut prepared.trainer)?;
             if seconds.is_empty() {
                 (begin, joules) = (Instant::now(), (self.joules)());
+            } else {
+                tokens += made.tokens;
             }
             seconds.push(started.elapsed().as_secs_f64());
         }
         let timed = &mut seconds[1..];
         timed.sort_by(f64::total_cmp);
-        let used = (self.joules)().zip(joules).map(|(after, before)| (after - before) / timed.len() as f64);
-        Ok((timed[timed.len() / 2], used))
+        let joules = (self.joules)().zip(joules).map(|(after, before)| (after - before) / timed.len() as f64);
+        Ok(Steps { seconds: timed[timed.len() / 2], tokens: tokens as f64 / timed.len() as f64, joules })
     }
 }
 

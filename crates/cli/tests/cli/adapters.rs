@@ -11,7 +11,7 @@ use shakti_model::{Adapter, LORA_TARGETS, Layout, LoraConfig, Weights};
 use crate::common::{arg, fixture, model, shakti};
 
 /// An adapter of the small model that changes what it says.
-fn adapter(dora: bool) -> PathBuf {
+pub fn adapter(dora: bool) -> PathBuf {
     static MADE: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
     MADE[usize::from(dora)].get_or_init(|| write_adapter(dora)).clone()
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use shakti_train::Checkpoints;
 use tempfile::TempDir;
 
+use crate::adapters::adapter;
 use crate::common::{Run, arg, fixture, model, names, namespace, shakti};
 use crate::train::{data, result};
 
@@ -120,14 +121,19 @@ fn contents(path: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn what_does_not_fit_is_not_there_and_what_it_would_replace_is_whole() {
     let (model, text, whole) = (model(), fixture().join("text.txt"), tempfile::tempdir().expect("a folder"));
-    let commands: [&[&str]; 4] = [
-        &["quantize", arg(&model), "OUT", "--type", "q8_0"],
-        &["export", arg(&model), "OUT", "--to", "gguf"],
-        &["export", arg(&model), "OUT", "--to", "hf"],
-        &["tokenizer", "train", arg(&text), "-o", "OUT", "--vocab-size", "300"],
+    let adapter = adapter(false);
+    let commands: [(&str, &[&str]); 8] = [
+        ("", &["quantize", arg(&model), "OUT", "--type", "q8_0"]),
+        ("", &["export", arg(&model), "OUT", "--to", "gguf"]),
+        ("", &["export", arg(&model), "OUT", "--to", "hf"]),
+        ("", &["export", arg(&model), "OUT", "--to", "gguf", "--adapter", arg(&adapter)]),
+        ("", &["export", arg(&model), "OUT", "--to", "hf", "--adapter", arg(&adapter)]),
+        (".gguf", &["merge", "-m", arg(&model), "--adapter", arg(&adapter), "-o", "OUT", "--type", "q8_0"]),
+        ("", &["merge", "-m", arg(&model), "--adapter", arg(&adapter), "-o", "OUT"]),
+        ("", &["tokenizer", "train", arg(&text), "-o", "OUT", "--vocab-size", "300"]),
     ];
-    for (index, command) in commands.iter().enumerate() {
-        let old = whole.path().join(index.to_string());
+    for (index, (ending, command)) in commands.into_iter().enumerate() {
+        let old = whole.path().join(format!("{index}{ending}"));
         let with_out = |out: &Path| -> Vec<String> {
             command.iter().map(|word| word.replace("OUT", arg(out))).collect()
         };
@@ -137,20 +143,21 @@ fn what_does_not_fit_is_not_there_and_what_it_would_replace_is_whole() {
             if old.is_dir() { bytes_on_disk(&old) } else { fs::metadata(&old).expect("a file").len() };
         for (size, replaces) in (1..=4).flat_map(|size| [(size, false), (size, true)]) {
             let disk = Disk::new();
-            let out = disk.path.join("new");
+            let new = format!("new{ending}");
+            let out = disk.path.join(&new);
             let mut strings = with_out(&out);
             let (mut bytes, mut before) = ((needed * size / 5).max(4096), "true".to_owned());
             if replaces {
                 strings.push("--force".into());
                 bytes += needed.next_multiple_of(4096);
-                before = format!("cp -a '{}' \"$DISK/new\"", old.display());
+                before = format!("cp -a '{}' \"$DISK/{new}\"", old.display());
             }
             let args: Vec<&str> = strings.iter().map(String::as_str).collect();
             let Some(run) = disk.run(bytes, &before, &args) else { return };
             stopped_by_full_disk(run, arg(&disk.path));
             if replaces {
-                assert_eq!(names(&disk.kept), ["new"], "{args:?}");
-                assert!(contents(&disk.kept.join("new")) == contents(&old), "{args:?}: the old one changed");
+                assert_eq!(names(&disk.kept), [new.as_str()], "{args:?}");
+                assert!(contents(&disk.kept.join(&new)) == contents(&old), "{args:?}: the old one changed");
             } else {
                 assert!(contents_are_absent(&disk.kept), "{args:?}: {:?}", names(&disk.kept));
             }
@@ -161,6 +168,38 @@ fn what_does_not_fit_is_not_there_and_what_it_would_replace_is_whole() {
 /// Nothing there, or an empty folder.
 fn contents_are_absent(kept: &Path) -> bool {
     names(kept).iter().all(|name| kept.join(name).is_dir() && names(&kept.join(name)).is_empty())
+}
+
+/// The adapter's run, then the first file of the merged model, do not fit.
+#[test]
+fn tuning_a_base_on_a_full_disk_says_so_and_leaves_no_half_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, base) = (crate::quickstart::own_data(folder.path(), 120, 5), model());
+    let before = contents(&base);
+    let whole = folder.path().join("whole");
+    let tune = |out: &Path, how: &[&str]| -> Vec<String> {
+        let args = ["quickstart", "--data", arg(&data), "--base", arg(&base), "--out", arg(out)];
+        [&args[..], &["--minutes", "0.02"], how].concat().into_iter().map(str::to_owned).collect()
+    };
+    for (how, run) in [(&[][..], "lora"), (&["--full"], "full")] {
+        let args = tune(&whole, how);
+        shakti(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+        let first = bytes_on_disk(&whole.join(run));
+        for bytes in [first / 2, first + 8192] {
+            let disk = Disk::new();
+            let out = disk.path.join("quick");
+            let args = tune(&out, how);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let Some(stopped) = disk.run(bytes, "true", &args) else { return };
+            stopped_by_full_disk(stopped, arg(&out));
+            let left = names(&disk.kept.join("quick"));
+            assert!(left.iter().all(|name| name == run), "{left:?}");
+            let left = names(&disk.kept.join("quick").join(run));
+            assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
+        }
+        fs::remove_dir_all(&whole).expect("a folder");
+    }
+    assert!(contents(&base) == before, "the base is as it was");
 }
 
 #[test]

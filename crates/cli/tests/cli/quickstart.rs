@@ -39,7 +39,7 @@ fn the_chain_runs_offline_and_writes_its_report_for_the_owner_alone() {
 }
 
 /// A folder of conversations and texts on invented subjects, enough for every split.
-fn own_data(folder: &Path, chats: usize, texts: usize) -> PathBuf {
+pub fn own_data(folder: &Path, chats: usize, texts: usize) -> PathBuf {
     let data = folder.join("letters");
     std::fs::create_dir_all(data.join("more")).unwrap();
     let chat = |n| {

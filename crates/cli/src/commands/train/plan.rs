@@ -88,7 +88,7 @@ impl SavedPlan {
         let plan = &self.plan;
         let hours = self.seconds / 3600.0;
         let mut text = format!(
-            "{} trained weights, {} steps of {} tokens on {} threads, kernel set {}\n",
+            "{} trained weights, {} steps of at most {} tokens on {} threads, kernel set {}\n",
             plan.parameters, plan.steps, plan.batch_tokens, plan.threads, plan.kernel_set
         );
         let mut row = |name: &str, value: String, how: &str| {
