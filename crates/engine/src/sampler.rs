@@ -78,8 +78,6 @@ pub struct Sampler {
     penalized: Vec<f32>,
     seen: Vec<u32>,
     candidates: Vec<Candidate>,
-    /// Of every id, where no filter is set.
-    weights: Vec<f64>,
 }
 
 impl Sampler {
@@ -90,14 +88,7 @@ impl Sampler {
     pub fn new(options: SamplerOptions) -> Result<Self, EngineError> {
         options.validate()?;
         let rng = Rng::new(options.seed);
-        Ok(Self {
-            options,
-            rng,
-            penalized: Vec::new(),
-            seen: Vec::new(),
-            candidates: Vec::new(),
-            weights: Vec::new(),
-        })
+        Ok(Self { options, rng, penalized: Vec::new(), seen: Vec::new(), candidates: Vec::new() })
     }
 
     /// How many of the highest scores decide; `None` if all do.
@@ -108,12 +99,6 @@ impl Sampler {
             (true, true, _) => Some(1),
             (true, false, top_k) => Some(top_k),
         }
-    }
-
-    /// Whether no filter can remove one of `len` candidates.
-    fn keeps_all(&self, len: usize) -> bool {
-        let SamplerOptions { top_k, top_p, min_p, .. } = self.options;
-        (top_k == 0 || top_k >= len) && top_p >= 1.0 && min_p == 0.0
     }
 
     /// Picks the next token from `logits [V]`; `context` holds the ids that the repetition penalty looks at.
@@ -137,10 +122,6 @@ impl Sampler {
         }
         if self.options.temperature == 0.0 {
             return Ok(argmax(scores));
-        }
-        if self.keeps_all(scores.len()) {
-            let (temperature, fraction) = (self.options.temperature, self.rng.next_f64());
-            return Ok(draw_of_all(scores, temperature, fraction, &mut self.weights));
         }
         // A temperature keeps the order of scores, so only those that pass top_k need it.
         collect_top_k(&mut self.candidates, scores, self.options.top_k);
@@ -268,21 +249,6 @@ fn keep_min_p(candidates: &mut Vec<Candidate>, min_p: f32) {
         // Relative to the best, a probability is its weight.
         candidates.retain(|candidate| weight(candidate, max) >= f64::from(min_p));
     }
-}
-
-/// What [`draw`] picks if every id is a candidate: the same numbers in the same order, each computed once.
-fn draw_of_all(scores: &[f32], temperature: f32, fraction: f64, weights: &mut Vec<f64>) -> u32 {
-    let max = scores.iter().fold(f32::NEG_INFINITY, |max, score| max.max(*score / temperature));
-    let weight = |score: &f32| (f64::from(*score / temperature) - f64::from(max)).exp();
-    weights.clear();
-    weights.extend(scores.iter().map(weight));
-    let mut left = fraction * weights.iter().sum::<f64>();
-    let drawn = weights.iter().position(|weight| {
-        left -= weight;
-        left < 0.0
-    });
-    // As there, rounding may leave a rest.
-    drawn.unwrap_or(scores.len() - 1) as u32
 }
 
 /// The candidate at `fraction` of the total probability.

@@ -162,23 +162,21 @@ impl Activations {
         self.floats.resize(x.len(), 0.0);
         let (cols, tiles) = (self.cols, self.tiles);
         let parts = Disjoint::new(&mut self.floats);
-        let threads = if x.len() < PARALLEL_VALUES { 1 } else { cpu.pool.threads() };
-        // Some columns of all rows of a tile, so that few tall tiles are enough for all threads.
-        let parts_per_tile = (2 * threads).div_ceil(tiles.count()).min(cols);
-        let interleave = |index: usize| {
-            let (rows, part) = (tiles.range(index / parts_per_tile), index % parts_per_tile);
-            let bound = |part: usize| cols * part / parts_per_tile;
-            let (first, end) = (bound(part), bound(part + 1));
-            let at = |column: usize| rows.start * cols + column * rows.len();
-            // SAFETY: tiles cover different rows, their parts different columns.
-            let part = unsafe { parts.part(at(first)..at(end)) };
-            for (r, row) in rows.clone().enumerate() {
-                let places = part[r..].iter_mut().step_by(rows.len());
-                places.zip(&x[row * cols + first..row * cols + end]).for_each(|(place, v)| *place = *v);
+        let interleave = |tile| {
+            let rows = tiles.range(tile);
+            // SAFETY: tiles cover different rows.
+            let part = unsafe { parts.part(rows.start * cols..rows.end * cols) };
+            for (k, values) in part.chunks_exact_mut(rows.len()).enumerate() {
+                for (v, row) in values.iter_mut().zip(rows.clone()) {
+                    *v = x[row * cols + k];
+                }
             }
         };
-        let tasks = parts_per_tile * tiles.count();
-        if threads == 1 { (0..tasks).for_each(interleave) } else { cpu.pool.run(tasks, &interleave) }
+        if x.len() < PARALLEL_VALUES {
+            (0..tiles.count()).for_each(interleave);
+        } else {
+            cpu.pool.run(tiles.count(), &interleave);
+        }
     }
 
     /// The tiles of the rows.

@@ -6,7 +6,7 @@
 )]
 
 use super::unpack::halves;
-use super::{AHEAD, Output, TILE_ROWS, prefetch};
+use super::{AHEAD, Output, TILE_ROWS, panels_together, prefetch, with_tile_size};
 use crate::packed::kernels::Task;
 use crate::packed::layout::LANES;
 use std::arch::x86_64::*;
@@ -60,24 +60,6 @@ impl Float for Bf16 {
     }
 }
 
-/// Panels that are computed together. One or two rows are one stream of memory; with more, two panels share the loads of the
-/// activations, so that multiplying and not loading is what takes the time.
-fn panels_together(rows: usize) -> usize {
-    if rows <= 2 { 1 } else { 2 }
-}
-
-/// Calls `float_tile` with the numbers of panels and rows as constants.
-macro_rules! with_float_tile {
-    ($panels:expr, $rows:expr, $format:ident, $arguments:tt, [$($r:literal)*]) => {
-        match ($panels, $rows) {
-            $((2, $r) => float_tile::<$format, 2, $r> $arguments,)*
-            $((_, $r) => float_tile::<$format, 1, $r> $arguments,)*
-            (2, _) => float_tile::<$format, 2, TILE_ROWS> $arguments,
-            (_, _) => float_tile::<$format, 1, TILE_ROWS> $arguments,
-        }
-    };
-}
-
 /// # Safety
 /// As [`matmul`](super::matmul).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
@@ -98,9 +80,7 @@ pub(super) unsafe fn run_floats<F: Float>(task: &Task<'_>) {
             let out = Output { start, stride: columns, columns: columns - first };
             let sizes = [cols, task.w.panel_bytes()];
             // SAFETY: the panels and the tile have `cols` values a row; the outputs belong to the task.
-            unsafe {
-                with_float_tile!(panels, rows.len(), F, (w, sizes, x, out), [1 2 3 4 5 6 7 8 9 10 11]);
-            }
+            unsafe { with_tile_size!(panels, rows.len(), float_tile::<F>(w, sizes, x, out)) }
         }
         panel += panels;
     }
@@ -119,13 +99,13 @@ unsafe fn float_tile<F: Float, const P: usize, const R: usize>(
 ) {
     let mut acc = [[_mm512_setzero_ps(); R]; P];
     for k in 0..cols {
-        let at = k * LANES * F::BYTES;
-        // Past the end of these panels the next ones are asked for.
-        let beyond = if at + AHEAD < panel_bytes { 0 } else { (P - 1) * panel_bytes };
-        prefetch::<P>(w.wrapping_add(AHEAD + at + beyond), panel_bytes, 1);
+        if R <= 2 {
+            prefetch::<P>(w.wrapping_add(AHEAD + k * LANES * F::BYTES), panel_bytes, 1);
+        }
         // SAFETY: inside the panels and the tile.
         unsafe {
-            let weights: [__m512; P] = std::array::from_fn(|p| F::load(w.add(p * panel_bytes + at)));
+            let weights: [__m512; P] =
+                std::array::from_fn(|p| F::load(w.add(p * panel_bytes + k * LANES * F::BYTES)));
             for r in 0..R {
                 let value = _mm512_set1_ps(x.add(k * R + r).read());
                 for p in 0..P {
